@@ -1,0 +1,23 @@
+"""lowbit: low-bit kernels for PyTorch.
+
+INT4/FP8 mixed matmul, block-sparse attention and quantized KV caches as torch ops, with hand-written
+CUDA, Triton and CPU SIMD kernels behind one contract each and a pure-PyTorch reference.
+"""
+
+from lowbit._version import __version__
+from lowbit.formats.quantize import quantize_weight
+from lowbit.formats.weights import QuantizedWeight
+from lowbit.ops.dequantize_weight import dequantize_weight
+from lowbit.ops.weight_only_linear import weight_only_linear
+from lowbit.registry import SlowPathWarning, explain, use_backend
+
+__all__ = [
+    "QuantizedWeight",
+    "SlowPathWarning",
+    "__version__",
+    "dequantize_weight",
+    "explain",
+    "quantize_weight",
+    "use_backend",
+    "weight_only_linear",
+]

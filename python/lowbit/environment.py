@@ -1,0 +1,15 @@
+"""Every environment variable that lowbit reads at run time (docs/architecture.md has the table)."""
+
+import os
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+
+
+def strict() -> bool:
+    """LOWBIT_STRICT=1: a call that would take a slower path than its device offers raises."""
+    return os.environ.get("LOWBIT_STRICT", "").lower() in _TRUE
+
+
+def isa() -> str | None:
+    """LOWBIT_ISA=scalar|avx2|avx512: the instruction set of the CPU kernels; None: the best one."""
+    return os.environ.get("LOWBIT_ISA") or None

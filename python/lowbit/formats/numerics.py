@@ -1,0 +1,24 @@
+"""The named numeric modes of the ops (docs/numerics.md has the bound of each)."""
+
+import torch
+
+from lowbit.errors import refuse
+
+MODES = ("exact", "bf16", "fp16")
+_OPERAND_DTYPES = (None, torch.bfloat16, torch.float16)
+_IDS = {name: number for number, name in enumerate(MODES)}
+
+
+def mode_id(op: str, mode: str | None) -> int:
+    """The number that stands for a mode in op schemas; None is `exact`. ValueError if unknown."""
+    if mode is None:
+        return 0
+    if mode not in _IDS:
+        refuse(op, "mode", f"be one of {', '.join(MODES)}", repr(mode))
+    return _IDS[mode]
+
+
+def round_operand(x: torch.Tensor, mode: int) -> torch.Tensor:
+    """x rounded once to the mode's operand precision (half to even), as float32."""
+    dtype = _OPERAND_DTYPES[mode]
+    return x.float() if dtype is None else x.to(dtype).float()

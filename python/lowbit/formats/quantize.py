@@ -1,0 +1,321 @@
+"""quantize_weight: round-to-nearest weight quantization, optionally with a clipping search.
+
+The scale that is stored (rounded to its dtype) is the one the codes are made with, so the error of
+the stored scale is not added to the error of the codes.
+"""
+
+import torch
+
+from lowbit.errors import refuse
+from lowbit.formats.packing import PLANE_WIDTHS, pack_codes
+from lowbit.formats.tables import TABLE_NAMES, element_table, nearest_codes
+from lowbit.formats.weights import (
+    FORMAT_VERSION,
+    SCALE_DTYPES,
+    TABLE_BITS,
+    ZERO_KINDS,
+    QuantizedWeight,
+    WeightFormat,
+)
+
+_OP = "quantize_weight"
+_E4M3_MAX = 448.0
+_SEARCHES = ("none", "mse")
+# Shrink factors of the clipping search. Below a third of the range no bell-shaped group gains.
+_SHRINKS = tuple(1.0 - i / 40 for i in range(28))
+# Rows are quantized a block at a time: the search holds about ten float32 copies of a block.
+_BLOCK_ELEMENTS = 1 << 22
+
+
+def quantize_weight(
+    w: torch.Tensor,
+    *,
+    bits: int = 4,
+    group_size: int = 128,
+    symmetric: bool = False,
+    element: str | torch.Tensor = "uint",
+    scale_dtype: torch.dtype | None = None,
+    search: str = "none",
+) -> QuantizedWeight:
+    """Quantize w[N, K] (float32, float16 or bfloat16) to codes of 1 to 8 bits.
+
+    group_size: columns that share a scale; -1 is one group a row. It need not divide K.
+    element: "uint" (affine integers), "nf4", "e2m1", "e3m0", "e1m2", or a table float[2**bits] of
+        your own (1 to 4 bits; scaled so that its largest magnitude meets the group's).
+    symmetric: for "uint" only. False: the group's range with zero included, an integer zero point
+        stored as uint8. True: the zero point is 2**(bits-1), not stored, and the scale is
+        max(max w / (2**(bits-1) - 1), -min w / 2**(bits-1)). One bit has rules of its own:
+        +-mean|w| (symmetric), or mean +- mean|w - mean| with a value-domain zero.
+    scale_dtype: float32, float16, bfloat16, float8_e4m3fn (with a second-level scale for the
+        tensor) or float8_e8m0fnu (rounded up to a power of two, so nothing clips). None: bfloat16 for
+        bfloat16 weights, else float16.
+    search: "mse" tries 28 narrower ranges a group and keeps the one of least squared error.
+
+    Raises ValueError for NaN or infinite weights and for scales beyond scale_dtype, TypeError for
+    a wrong dtype. Rounding is half to even. A group of zeros gets the scale 1.
+    """
+    table = _check_arguments(w, bits, group_size, element, search)
+    scale_dtype = _resolve_scale_dtype(w, scale_dtype)
+    n, k = w.shape
+    group = k if group_size == -1 else min(group_size, k)
+    rule = _TableRule(table) if table is not None else _integer_rule(bits, symmetric)
+    s0 = _second_level(w, group, rule) if scale_dtype == torch.float8_e4m3fn else None
+    rows = max(1, _BLOCK_ELEMENTS // k)
+    blocks = [
+        _quantize_rows(w[i : i + rows], bits, group, rule, scale_dtype, s0, search)
+        for i in range(0, max(n, 1), rows)
+    ]
+    qweight, scales, zeros = (
+        None if parts[0] is None else torch.cat(parts) for parts in zip(*blocks, strict=True)
+    )
+    kind = ZERO_KINDS.index(rule.zero_kind)
+    fmt = WeightFormat(FORMAT_VERSION, bits, n, k, 1, group, kind)
+    return QuantizedWeight(qweight, scales, zeros, table, s0, fmt)
+
+
+class _AffineRule:
+    """Integer codes over the range [min(w, 0), max(w, 0)] with an integer zero point."""
+
+    zero_kind = "code"
+
+    def __init__(self, bits: int):
+        self.top = float((1 << bits) - 1)
+
+    def scale(self, groups: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        high, low = groups.amax(-1).clamp_min(0), groups.amin(-1).clamp_max(0)
+        return high / self.top - low / self.top
+
+    def zeros(self, groups, valid, scale: torch.Tensor, shrink: float) -> torch.Tensor:
+        low = groups.amin(-1, keepdim=True).clamp_max(0) * shrink
+        return torch.round(-low / scale).clamp_(0, self.top)
+
+    def codes(self, groups, scale, zeros) -> torch.Tensor:
+        return (torch.round(groups / scale) + zeros).clamp_(0, self.top)
+
+    def values(self, codes, scale, zeros):
+        return (codes - zeros) * scale
+
+    def stored_zeros(self, zeros: torch.Tensor) -> torch.Tensor | None:
+        return zeros.to(torch.uint8)
+
+
+class _MidpointRule(_AffineRule):
+    """Two's complement range -2**(bits-1) .. 2**(bits-1)-1, stored offset-binary."""
+
+    zero_kind = "midpoint"
+
+    def __init__(self, bits: int):
+        super().__init__(bits)
+        self.half = float(1 << (bits - 1))
+
+    def scale(self, groups, valid):
+        return torch.maximum(groups.amax(-1) / (self.half - 1), -groups.amin(-1) / self.half)
+
+    def zeros(self, groups, valid, scale, shrink):
+        return torch.full_like(scale, self.half)
+
+    def stored_zeros(self, zeros):
+        return None
+
+
+class _SignRule(_AffineRule):
+    """One bit: plus or minus the mean magnitude, as codes 0 and 1 around the zero point 1/2."""
+
+    def scale(self, groups, valid):
+        return 2.0 * groups.abs().sum(-1) / valid.sum(-1)
+
+    def zeros(self, groups, valid, scale, shrink):
+        return torch.full_like(scale, 0.5)
+
+    def codes(self, groups, scale, zeros):
+        return (groups >= 0).float()
+
+    def stored_zeros(self, zeros):
+        return zeros.to(torch.float16)
+
+
+class _MeanSignRule(_AffineRule):
+    """One bit around the mean: mu + alpha*sign(w - mu), alpha the mean magnitude of w - mu.
+
+    The binarization that PTQ1.61 uses for its low-bit columns, stored as w = s*c + v with s = 2*alpha.
+    """
+
+    zero_kind = "value"
+
+    def _mean(self, groups, valid):
+        return groups.sum(-1, keepdim=True) / valid.sum(-1, keepdim=True)
+
+    def scale(self, groups, valid):
+        spread = (groups - self._mean(groups, valid)).abs().mul(valid)
+        return 2.0 * spread.sum(-1) / valid.sum(-1)
+
+    def zeros(self, groups, valid, scale, shrink):
+        return (self._mean(groups, valid) - 0.5 * scale).to(torch.float16).float()
+
+    def codes(self, groups, scale, zeros):
+        return (groups >= zeros + 0.5 * scale).float()
+
+    def values(self, codes, scale, zeros):
+        return codes * scale + zeros
+
+    def stored_zeros(self, zeros):
+        return zeros.to(torch.float16)
+
+
+class _TableRule:
+    """Codes of a table, scaled by the group's largest magnitude."""
+
+    zero_kind = "none"
+
+    def __init__(self, table: torch.Tensor):
+        self.table = table
+        self.peak = table.abs().max().item()
+
+    def scale(self, groups, valid):
+        return groups.abs().amax(-1) / self.peak
+
+    def zeros(self, groups, valid, scale, shrink):
+        return torch.zeros_like(scale)
+
+    def codes(self, groups, scale, zeros):
+        return nearest_codes(groups / scale, self.table).float()
+
+    def values(self, codes, scale, zeros):
+        return self.table[codes.long()] * scale
+
+    def stored_zeros(self, zeros):
+        return None
+
+
+def _integer_rule(bits: int, symmetric: bool):
+    if bits == 1:
+        return _SignRule(bits) if symmetric else _MeanSignRule(bits)
+    return _MidpointRule(bits) if symmetric else _AffineRule(bits)
+
+
+def _quantize_rows(w, bits, group, rule, scale_dtype, s0, search):
+    """(qweight, scales, zeros) of a block of rows."""
+    n, k = w.shape
+    groups, valid = _in_groups(w.float(), group)
+    wanted = rule.scale(groups, valid)
+    shrinks = _SHRINKS if search == "mse" else _SHRINKS[:1]
+    best = None
+    for shrink in shrinks:
+        scales, factor = _store_scales(wanted * shrink, scale_dtype, s0)
+        zeros = rule.zeros(groups, valid, factor.unsqueeze(-1), shrink)
+        codes = rule.codes(groups, factor.unsqueeze(-1), zeros)
+        error = rule.values(codes, factor.unsqueeze(-1), zeros).sub_(groups).square_()
+        best = _keep_better(best, (error.mul_(valid).sum(-1), codes, scales, zeros.squeeze(-1)))
+    _, codes, scales, zeros = best
+    codes = codes.reshape(n, -1)[:, :k].to(torch.uint8)
+    return pack_codes(codes, bits), scales, rule.stored_zeros(zeros)
+
+
+def _in_groups(w: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """w[n, K] -> [n, G, group], zeros behind a ragged last group, and which columns [G, group] count."""
+    n, k = w.shape
+    count = -(-k // group)
+    padded = w if k == count * group else torch.nn.functional.pad(w, (0, count * group - k))
+    valid = torch.arange(count * group, device=w.device).reshape(count, group) < k
+    return padded.reshape(n, count, group), valid
+
+
+def _store_scales(
+    wanted: torch.Tensor, dtype: torch.dtype, s0: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(the scales as stored, the float32 factor that they stand for)."""
+    scaled = wanted if s0 is None else wanted / s0
+    ones = torch.ones((), device=wanted.device)
+    if dtype == torch.float8_e8m0fnu:
+        stored = round_up_to_power_of_two(torch.where(scaled > 0, scaled, ones))
+    else:
+        stored = scaled.to(dtype)
+        lost = (stored.float() == 0) & (scaled > 0)
+        tiny = torch.tensor(_smallest_positive(dtype), dtype=dtype, device=wanted.device)
+        stored = torch.where(lost, tiny, stored)
+        stored = torch.where(scaled > 0, stored, ones.to(dtype))
+    factor = stored.float() if s0 is None else stored.float() * s0
+    if not torch.isfinite(factor).all():
+        name = str(dtype).removeprefix("torch.")
+        remedy = "pass scale_dtype=torch.float32 or torch.bfloat16"
+        need = f"give scales within the range of {name}"
+        refuse(_OP, "w", need, f"a scale of {wanted.max().item():.3g}", remedy)
+    return stored, factor
+
+
+def round_up_to_power_of_two(scales: torch.Tensor) -> torch.Tensor:
+    """Positive float32 scales -> float8_e8m0fnu, the next power of two at or above each."""
+    mantissa, exponent = torch.frexp(scales)
+    exponent = exponent - (mantissa == 0.5).to(exponent.dtype)
+    biased = (exponent + 127).clamp_(0, 254).to(torch.uint8)
+    return biased.view(torch.float8_e8m0fnu)
+
+
+def _smallest_positive(dtype: torch.dtype) -> float:
+    if dtype == torch.float8_e4m3fn:
+        return 2.0**-9
+    info = torch.finfo(dtype)
+    return info.smallest_normal * info.eps
+
+
+def _keep_better(best, candidate):
+    """Group by group the candidate (error, codes, scales, zeros) where its error is less."""
+    if best is None:
+        return candidate
+    less = candidate[0] < best[0]
+    return tuple(
+        torch.where(less.unsqueeze(-1) if new.dim() > less.dim() else less, new, old)
+        for new, old in zip(candidate, best, strict=True)
+    )
+
+
+def _second_level(w: torch.Tensor, group: int, rule) -> torch.Tensor:
+    """The float32 scalar that puts the largest group scale at the top of float8_e4m3fn."""
+    rows = max(1, _BLOCK_ELEMENTS // w.shape[1])
+    peaks = [rule.scale(*_in_groups(b.float(), group)).max() for b in w.split(rows) if b.numel()]
+    peak = torch.stack(peaks).max() if peaks else w.new_zeros((), dtype=torch.float32)
+    return torch.where(peak > 0, peak / _E4M3_MAX, torch.ones_like(peak))
+
+
+def _check_arguments(w, bits, group_size, element, search) -> torch.Tensor | None:
+    """Refuse what cannot be quantized; return the table of the element, None for "uint"."""
+    if not isinstance(w, torch.Tensor) or not w.is_floating_point():
+        got = getattr(w, "dtype", type(w).__name__)
+        refuse(_OP, "w", "be a floating-point tensor", got, error=TypeError)
+    if w.dim() != 2 or not w.shape[1]:
+        refuse(_OP, "w", "be a matrix [N, K] with K >= 1", list(w.shape))
+    if bits not in PLANE_WIDTHS:
+        refuse(_OP, "bits", "be 1 to 8", bits)
+    if group_size != -1 and group_size < 1:
+        refuse(_OP, "group_size", "be at least 1, or -1 for one group a row", group_size)
+    if search not in _SEARCHES:
+        refuse(_OP, "search", f"be one of {', '.join(_SEARCHES)}", repr(search))
+    if not torch.isfinite(w).all():
+        refuse(_OP, "w", "be finite", "NaN or Inf", "find the broken layer before quantizing")
+    if isinstance(element, str):
+        if element not in ("uint", *TABLE_NAMES):
+            names = ", ".join(("uint", *TABLE_NAMES))
+            refuse(_OP, "element", f"be one of {names}, or a table", repr(element))
+        table = None if element == "uint" else element_table(element, w.device)
+    else:
+        table = element.to(device=w.device, dtype=torch.float32).contiguous()
+    if table is not None:
+        _check_table(table, bits)
+    return table
+
+
+def _check_table(table: torch.Tensor, bits: int) -> None:
+    if bits not in TABLE_BITS or table.shape != (1 << bits,):
+        need = "have 2**bits entries, with bits from 1 to 4"
+        refuse(_OP, "element", need, f"{list(table.shape)} for bits={bits}")
+    if not torch.isfinite(table).all() or not table.abs().max() > 0:
+        refuse(_OP, "element", "hold finite numbers, not all of them zero", table.tolist())
+
+
+def _resolve_scale_dtype(w: torch.Tensor, scale_dtype: torch.dtype | None) -> torch.dtype:
+    if scale_dtype is None:
+        return torch.bfloat16 if w.dtype == torch.bfloat16 else torch.float16
+    if scale_dtype not in SCALE_DTYPES:
+        names = " or ".join(str(d).removeprefix("torch.") for d in SCALE_DTYPES)
+        refuse(_OP, "scale_dtype", f"be {names}", scale_dtype, error=TypeError)
+    return scale_dtype

@@ -1,0 +1,447 @@
+"""QuantizedWeight: the value that quantized matmuls take, and its exact meaning.
+
+    w[n, k] = S * (T[c] - z)      S = scales * s0, groups of block_n rows by block_k columns
+
+for the zero kinds none (z = 0), midpoint (z = 2**(bits-1)) and code; for the zero kind value it is
+w = S * T[c] + v. T is the identity or a table of 2**bits entries. Everything is computed in float32
+with one rounding an operation, so every backend can reproduce it bit for bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import torch
+
+from lowbit.errors import refuse
+from lowbit.formats.packing import PLANE_WIDTHS, pack_codes, plane_words, unpack_codes
+
+FORMAT_VERSION = 1
+ZERO_KINDS = ("none", "midpoint", "code", "value")
+LAYOUTS = ("canonical",)
+SCALE_DTYPES = (
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.float8_e4m3fn,
+    torch.float8_e8m0fnu,
+)
+ZERO_DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
+TABLE_BITS = (1, 2, 3, 4)
+PARTS = ("qweight", "scales", "zeros", "table", "s0")
+
+
+class WeightFormat(NamedTuple):
+    """The integers that tell how the tensors of a weight are read; the ops take it as int[]."""
+
+    version: int
+    bits: int
+    n: int
+    k: int
+    block_n: int
+    block_k: int
+    zero_kind: int
+    layout: int = 0
+
+    @property
+    def scale_shape(self) -> tuple[int, int]:
+        """The shape of scales and zeros."""
+        return -(-self.n // self.block_n), -(-self.k // self.block_k)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class QuantizedWeight:
+    """A quantized matrix of logical shape [N, K]: plain tensors and a WeightFormat. Immutable.
+
+    qweight int32[N, words]   codes in canonical planes (docs/formats.md)
+    scales [ceil(N/block_n), ceil(K/block_k)]   float32, float16, bfloat16, float8_e4m3fn or
+        float8_e8m0fnu
+    zeros   None, or the shape of scales: uint8, float16, bfloat16 or float32
+    table   None, or float32[2**bits] (1 to 4 bits)
+    s0      None, or the second-level scale: float32, shape [] or [N]
+
+    Build one with `lowbit.quantize_weight` or `QuantizedWeight.from_parts`. Raises ValueError or
+    TypeError when the tensors do not fit the format, and names a format_version that is newer than
+    this package reads.
+    """
+
+    qweight: torch.Tensor
+    scales: torch.Tensor
+    zeros: torch.Tensor | None
+    table: torch.Tensor | None
+    s0: torch.Tensor | None
+    format: WeightFormat
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "format", WeightFormat(*self.format))
+        check_weight("QuantizedWeight", *self.tensors, self.format)
+
+    @classmethod
+    def from_parts(
+        cls,
+        codes: torch.Tensor,
+        scales: torch.Tensor,
+        zeros: torch.Tensor | None = None,
+        zero_kind: str | None = None,
+        table: torch.Tensor | None = None,
+        s0: torch.Tensor | float | None = None,
+        block: tuple[int, int] | None = None,
+        *,
+        bits: int = 4,
+    ) -> QuantizedWeight:
+        """Build a weight from unpacked codes [N, K] (any integer dtype, 0 <= code < 2**bits).
+
+        scales: [] or [1] (one for the tensor), [N] (one a row) or [N, G] (G groups along K), or with
+        `block` = (rows, columns) one scale a block: [ceil(N/rows), ceil(K/columns)]. Without `block`
+        G must divide K. zeros: as scales; `zero_kind` "code" (w = s*(c - z), the default with
+        zeros) or "value" (w = s*c + v); without zeros "none" (the default) or "midpoint"
+        (z = 2**(bits-1)). table: float[2**bits]. s0: second-level scale, a number or [N].
+        """
+        where = "QuantizedWeight.from_parts"
+        codes = _checked_codes(where, codes, bits)
+        n, k = codes.shape
+        scales, block = _scales_of_blocks(where, scales, n, k, block)
+        if zero_kind is None:
+            zero_kind = "none" if zeros is None else "code"
+        if zero_kind not in ZERO_KINDS:
+            refuse(where, "zero_kind", f"be one of {', '.join(ZERO_KINDS)}", repr(zero_kind))
+        if zeros is not None:
+            zeros = _compact_integers(zeros).reshape(scales.shape)
+        if table is not None:
+            table = table.to(device=codes.device, dtype=torch.float32)
+        if s0 is not None:
+            s0 = torch.as_tensor(s0, dtype=torch.float32, device=codes.device)
+            s0 = s0.reshape(()) if s0.numel() == 1 and n != 1 else s0
+        fmt = WeightFormat(FORMAT_VERSION, bits, n, k, *block, ZERO_KINDS.index(zero_kind))
+        return cls(pack_codes(codes, bits), scales, zeros, table, s0, fmt)
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, torch.Tensor], prefix: str = "") -> QuantizedWeight:
+        """The inverse of `to_tensors`: read a weight from a dict of named tensors."""
+        numbers = read_format("QuantizedWeight.from_tensors", tensors[prefix + "format"])
+        return cls(*(tensors.get(prefix + part) for part in PARTS), numbers)
+
+    def to_tensors(self, prefix: str = "") -> dict[str, torch.Tensor]:
+        """Plain tensors by name, the format among them: for safetensors and state dicts."""
+        parts = zip(PARTS, self.tensors, strict=True)
+        named = {prefix + part: tensor for part, tensor in parts if tensor is not None}
+        named[prefix + "format"] = torch.tensor(self.format, dtype=torch.int64)
+        return named
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor | None, ...]:
+        """(qweight, scales, zeros, table, s0): what the ops take, in their order."""
+        return self.qweight, self.scales, self.zeros, self.table, self.s0
+
+    @property
+    def shape(self) -> torch.Size:
+        """The logical shape [N, K]."""
+        return torch.Size((self.format.n, self.format.k))
+
+    @property
+    def bits(self) -> int:
+        """Bits of one code."""
+        return self.format.bits
+
+    @property
+    def group_size(self) -> int:
+        """Columns of one scale group."""
+        return self.format.block_k
+
+    @property
+    def zero_kind(self) -> str:
+        """none, midpoint, code or value."""
+        return ZERO_KINDS[self.format.zero_kind]
+
+    @property
+    def format_version(self) -> int:
+        """The version of the storage format."""
+        return self.format.version
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.qweight.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors, metadata included."""
+        return sum(t.numel() * t.element_size() for t in self.tensors if t is not None)
+
+    @property
+    def effective_bits(self) -> float:
+        """Bits a weight, with scales, zeros, table and padding counted."""
+        return 8.0 * self.nbytes / max(1, self.format.n * self.format.k)
+
+    def dequantize(self, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """The matrix [N, K] in float32, or rounded once to `dtype`. Plain torch: the reference.
+
+        `lowbit.dequantize_weight` gives the same bits faster where a kernel is available.
+        """
+        w = dequantize_parts(*self.tensors, self.format)
+        return w if dtype is None else w.to(dtype)
+
+    def slice_rows(self, start: int, stop: int) -> QuantizedWeight:
+        """Rows start..stop-1 as views of the same memory.
+
+        With scale blocks of several rows, start must be on a block boundary, or the slice must lie in
+        one block; ValueError otherwise.
+        """
+        fmt = self.format
+        _check_range("slice_rows", start, stop, fmt.n, smallest=0)
+        first, last = start // fmt.block_n, -(-stop // fmt.block_n)
+        if start % fmt.block_n and last - first > 1:
+            need = f"start on a boundary of the {fmt.block_n}-row scale blocks"
+            refuse("slice_rows", "start", need, start)
+        block_n = max(1, min(fmt.block_n, stop - start))
+        s0 = self.s0 if self.s0 is None or self.s0.dim() == 0 else self.s0[start:stop]
+        zeros = None if self.zeros is None else self.zeros[first:last]
+        fmt = fmt._replace(n=stop - start, block_n=block_n)
+        return QuantizedWeight(
+            self.qweight[start:stop], self.scales[first:last], zeros, self.table, s0, fmt
+        )
+
+    def slice_columns(self, start: int, stop: int) -> QuantizedWeight:
+        """Columns start..stop-1; start must be on a group boundary (ValueError otherwise).
+
+        Views of the same memory where the codes of the slice start and end on whole words of a
+        single plane; else the codes (not the scales) are packed anew.
+        """
+        fmt = self.format
+        _check_range("slice_columns", start, stop, fmt.k, smallest=1)
+        if start % fmt.block_k:
+            need = f"start on a boundary of the {fmt.block_k}-column groups"
+            refuse("slice_columns", "start", need, start)
+        first, last = start // fmt.block_k, -(-stop // fmt.block_k)
+        zeros = None if self.zeros is None else self.zeros[:, first:last]
+        sliced = fmt._replace(k=stop - start, block_k=min(fmt.block_k, stop - start))
+        return QuantizedWeight(
+            self._slice_code_columns(start, stop),
+            self.scales[:, first:last],
+            zeros,
+            self.table,
+            self.s0,
+            sliced,
+        )
+
+    def _slice_code_columns(self, start: int, stop: int) -> torch.Tensor:
+        bits = self.format.bits
+        if len(PLANE_WIDTHS[bits]) == 1 and not (start * bits % 32 or stop * bits % 32):
+            return self.qweight[:, start * bits // 32 : stop * bits // 32]
+        codes = unpack_codes(self.qweight, bits, self.format.k)
+        return pack_codes(codes[:, start:stop], bits)
+
+    def to(self, *args: Any, **kwargs: Any) -> QuantizedWeight:
+        """Move to a device: the arguments of Tensor.to without a dtype (TypeError with one)."""
+        device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
+        if dtype is not None:
+            need = "name a device only, because a cast would change the weight's value"
+            remedy = "use dequantize(dtype) for a floating-point copy"
+            refuse("QuantizedWeight.to", "dtype", need, dtype, remedy, TypeError)
+        if device is None:
+            return self
+        return self._map(lambda t: t.to(device, non_blocking=non_blocking))
+
+    def _map(self, fn) -> QuantizedWeight:
+        return QuantizedWeight(*(t if t is None else fn(t) for t in self.tensors), self.format)
+
+    def __deepcopy__(self, memo: dict) -> QuantizedWeight:
+        return self._map(torch.Tensor.clone)
+
+    def __reduce__(self):
+        scales = self.scales
+        if scales.element_size() == 1:  # pickle of float8 tensors fails in torch 2.13
+            scales = scales.view(torch.uint8)
+        tensors = (self.qweight, scales, self.zeros, self.table, self.s0)
+        return _rebuild, (*tensors, SCALE_DTYPES.index(self.scales.dtype), tuple(self.format))
+
+    def __repr__(self) -> str:
+        fmt = self.format
+        element = "table" if self.table is not None else "uint"
+        return (
+            f"QuantizedWeight({fmt.n}x{fmt.k}, {element}{fmt.bits}, block {fmt.block_n}x"
+            f"{fmt.block_k}, zeros {self.zero_kind}, scales {self.scales.dtype}, "
+            f"{self.effective_bits:.2f} bits, {self.device})"
+        )
+
+
+def _rebuild(qweight, scales, zeros, table, s0, scale_dtype: int, numbers) -> QuantizedWeight:
+    fmt = read_format("QuantizedWeight", numbers)
+    scales = scales.view(SCALE_DTYPES[scale_dtype])
+    return QuantizedWeight(qweight, scales, zeros, table, s0, fmt)
+
+
+def read_format(where: str, numbers: Any) -> WeightFormat:
+    """A WeightFormat from the integers of a file; refuses a newer format_version by name."""
+    numbers = numbers.tolist() if isinstance(numbers, torch.Tensor) else list(numbers)
+    if not numbers or numbers[0] != FORMAT_VERSION:
+        version = numbers[0] if numbers else "none"
+        remedy = "the weight was written by another lowbit: install that version or a newer one"
+        refuse(where, "format_version", f"be {FORMAT_VERSION}", version, remedy)
+    if len(numbers) != len(WeightFormat._fields):
+        refuse(where, "format", f"hold {len(WeightFormat._fields)} integers", len(numbers))
+    return WeightFormat(*numbers)
+
+
+def dequantize_parts(
+    qweight: torch.Tensor,
+    scales: torch.Tensor,
+    zeros: torch.Tensor | None,
+    table: torch.Tensor | None,
+    s0: torch.Tensor | None,
+    fmt: WeightFormat,
+) -> torch.Tensor:
+    """The value rule in float32: what every backend's dequantization equals bit for bit."""
+    codes = unpack_codes(qweight, fmt.bits, fmt.k)
+    t = codes.float() if table is None else table[codes.long()]
+    scale = scales.float().repeat_interleave(fmt.block_n, 0)[: fmt.n]
+    if s0 is not None:
+        scale = scale * s0.reshape(-1, 1)
+    kind = ZERO_KINDS[fmt.zero_kind]
+    if kind == "midpoint":
+        t = t - float(1 << (fmt.bits - 1))
+    elif kind == "code":
+        t = t - _spread(zeros.float().repeat_interleave(fmt.block_n, 0)[: fmt.n], fmt)
+    w = t * _spread(scale, fmt)
+    if kind == "value":
+        w = w + _spread(zeros.float().repeat_interleave(fmt.block_n, 0)[: fmt.n], fmt)
+    return w
+
+
+def _spread(groups: torch.Tensor, fmt: WeightFormat) -> torch.Tensor:
+    """One value a group [N, G] -> one a column [N, K]."""
+    return groups.repeat_interleave(min(fmt.block_k, fmt.k), 1)[:, : fmt.k]
+
+
+def check_weight(
+    where: str,
+    qweight: torch.Tensor,
+    scales: torch.Tensor,
+    zeros: torch.Tensor | None,
+    table: torch.Tensor | None,
+    s0: torch.Tensor | None,
+    fmt: WeightFormat,
+) -> None:
+    """Raise unless the tensors fit the format. Reads shapes and dtypes, never data."""
+    check_format(where, fmt)
+    words = sum(plane_words(fmt.bits, fmt.k))
+    _check_tensor(where, "qweight", qweight, (fmt.n, words), (torch.int32,), qweight.device)
+    _check_tensor(where, "scales", scales, fmt.scale_shape, SCALE_DTYPES, qweight.device)
+    if (zeros is not None) != (ZERO_KINDS[fmt.zero_kind] in ("code", "value")):
+        kind = ZERO_KINDS[fmt.zero_kind]
+        need = f"{'be None' if zeros is not None else 'be a tensor'} for zero kind {kind}"
+        refuse(where, "zeros", need, None if zeros is None else "a tensor")
+    if zeros is not None:
+        _check_tensor(where, "zeros", zeros, fmt.scale_shape, ZERO_DTYPES, qweight.device)
+    if table is not None:
+        if fmt.bits not in TABLE_BITS:
+            refuse(where, "table", "be None above 4 bits", f"a table for {fmt.bits} bits")
+        _check_tensor(where, "table", table, (1 << fmt.bits,), (torch.float32,), qweight.device)
+    if s0 is not None:
+        shape = () if s0.dim() == 0 else (fmt.n,)
+        _check_tensor(where, "s0", s0, shape, (torch.float32,), qweight.device)
+
+
+def check_format(where: str, fmt: WeightFormat) -> None:
+    """Raise ValueError unless the integers describe a format that this package reads."""
+    read_format(where, fmt)
+    if fmt.bits not in PLANE_WIDTHS:
+        refuse(where, "bits", "be 1 to 8", fmt.bits)
+    if fmt.n < 0 or fmt.k < 1:
+        refuse(where, "shape", "have N >= 0 rows and K >= 1 columns", [fmt.n, fmt.k])
+    if fmt.block_n < 1 or fmt.block_k < 1:
+        refuse(where, "block", "be at least 1 by 1", [fmt.block_n, fmt.block_k])
+    if not 0 <= fmt.zero_kind < len(ZERO_KINDS):
+        refuse(where, "zero_kind", f"be 0 to {len(ZERO_KINDS) - 1}", fmt.zero_kind)
+    if not 0 <= fmt.layout < len(LAYOUTS):
+        refuse(where, "layout", f"be 0 to {len(LAYOUTS) - 1}", fmt.layout)
+
+
+def _check_tensor(where, name, tensor, shape, dtypes, device) -> None:
+    if tensor.dtype not in dtypes:
+        need = "have dtype " + " or ".join(str(d).removeprefix("torch.") for d in dtypes)
+        refuse(where, name, need, str(tensor.dtype).removeprefix("torch."), error=TypeError)
+    if tuple(tensor.shape) != tuple(shape):
+        refuse(where, name, f"have shape {list(shape)}", list(tensor.shape))
+    if tensor.device != device:
+        refuse(where, name, f"be on {device} with qweight", tensor.device, "move it with .to()")
+    if tensor.dim() and tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
+        need = "have unit stride along its last dimension"
+        refuse(where, name, need, f"strides {list(tensor.stride())}", "call .contiguous()")
+
+
+def _check_range(where: str, start: int, stop: int, size: int, smallest: int) -> None:
+    if not 0 <= start <= stop <= size or stop - start < smallest:
+        need = f"be a range within 0..{size} of at least {smallest}"
+        refuse(where, "(start, stop)", need, (start, stop))
+
+
+def _checked_codes(where: str, codes: torch.Tensor, bits: int) -> torch.Tensor:
+    if bits not in PLANE_WIDTHS:
+        refuse(where, "bits", "be 1 to 8", bits)
+    if codes.dim() != 2 or codes.is_floating_point() or codes.is_complex():
+        got = f"{codes.dtype} with {codes.dim()} dimensions"
+        refuse(where, "codes", "be a 2-D integer tensor", got)
+    if codes.numel() and not 0 <= codes.min().item() <= codes.max().item() < 1 << bits:
+        got = f"{codes.min().item()} to {codes.max().item()}"
+        refuse(where, "codes", f"lie in 0..{(1 << bits) - 1}", got)
+    return codes.to(torch.uint8)
+
+
+def _scales_of_blocks(where, scales, n, k, block):
+    """Scales as [row blocks, groups] and the block (rows, columns) of each."""
+    if block is None:
+        if scales.numel() == 1 and scales.dim() <= 1 and n != 1:
+            return scales.reshape(1, 1), (max(1, n), k)
+        scales = scales.reshape(-1, 1) if scales.dim() == 1 else scales
+        if scales.dim() != 2 or scales.shape[0] != n or not scales.shape[1]:
+            refuse(where, "scales", f"have shape [], [{n}] or [{n}, G]", list(scales.shape))
+        if k % scales.shape[1]:
+            remedy = "pass block=(rows, columns)"
+            refuse(where, "scales", f"have a G that divides K={k}", scales.shape[1], remedy)
+        return scales, (1, k // scales.shape[1])
+    rows, columns = block
+    if rows < 1 or columns < 1:
+        refuse(where, "block", "be at least 1 by 1", list(block))
+    shape = (-(-n // rows), -(-k // columns))
+    if scales.numel() != shape[0] * shape[1]:
+        refuse(where, "scales", f"have shape {list(shape)}", list(scales.shape))
+    return scales.reshape(shape), (rows, columns)
+
+
+def _compact_integers(zeros: torch.Tensor) -> torch.Tensor:
+    if zeros.is_floating_point() or zeros.dtype == torch.uint8:
+        return zeros
+    if zeros.numel() and not 0 <= zeros.min().item() <= zeros.max().item() <= 255:
+        return zeros.float()
+    return zeros.to(torch.uint8)
+
+
+def _flatten(weight: QuantizedWeight):
+    return list(weight.tensors), weight.format
+
+
+def _flatten_with_keys(weight: QuantizedWeight):
+    keys = (torch.utils._pytree.GetAttrKey(part) for part in PARTS)
+    return list(zip(keys, weight.tensors, strict=True)), weight.format
+
+
+def _unflatten(tensors, fmt) -> QuantizedWeight:
+    # Transformations put other things than tensors in the leaves, so nothing is checked here.
+    weight = object.__new__(QuantizedWeight)
+    for part, tensor in zip((*PARTS, "format"), (*tensors, WeightFormat(*fmt)), strict=True):
+        object.__setattr__(weight, part, tensor)
+    return weight
+
+
+torch.utils._pytree.register_pytree_node(
+    QuantizedWeight,
+    _flatten,
+    _unflatten,
+    serialized_type_name="lowbit.QuantizedWeight",
+    flatten_with_keys_fn=_flatten_with_keys,
+    to_dumpable_context=list,
+    from_dumpable_context=lambda numbers: WeightFormat(*numbers),
+)
+torch.serialization.add_safe_globals([_rebuild])

@@ -1,0 +1,83 @@
+"""dequantize_weight: a quantized weight as an ordinary matrix, bit for bit by the value rule."""
+
+from typing import NamedTuple
+
+import torch
+
+from lowbit import registry
+from lowbit.errors import refuse
+from lowbit.formats.weights import (
+    LAYOUTS,
+    QuantizedWeight,
+    WeightFormat,
+    check_weight,
+    dequantize_parts,
+)
+
+NAME = "dequantize_weight"
+OUT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+INPUTS = (
+    "Tensor qweight, Tensor scales, Tensor? zeros, Tensor? table, Tensor? s0, int[] format, "
+    "ScalarType dtype"
+)
+
+
+class Problem(NamedTuple):
+    """What the capability rows of this op are matched with."""
+
+    device: torch.device
+    dtype: torch.dtype
+    layout: str
+
+
+def problem(qweight, scales, zeros, table, s0, format, dtype) -> Problem:
+    return Problem(qweight.device, dtype, LAYOUTS[format[7]])
+
+
+def check(qweight, scales, zeros, table, s0, format, dtype) -> None:
+    check_weight(NAME, qweight, scales, zeros, table, s0, WeightFormat(*format))
+    if dtype not in OUT_DTYPES:
+        got = str(dtype).removeprefix("torch.")
+        refuse(NAME, "dtype", "be float32 or float16 or bfloat16", got, error=TypeError)
+
+
+def allocate(qweight, scales, zeros, table, s0, format, dtype) -> torch.Tensor:
+    return qweight.new_empty((format[2], format[3]), dtype=dtype)
+
+
+def reference(qweight, scales, zeros, table, s0, format, dtype, out) -> None:
+    check(qweight, scales, zeros, table, s0, format, dtype)
+    out.copy_(dequantize_parts(qweight, scales, zeros, table, s0, WeightFormat(*format)))
+
+
+def flatten(qweight: QuantizedWeight, dtype: torch.dtype | None = None) -> tuple:
+    if not isinstance(qweight, QuantizedWeight):
+        remedy = "make one with lowbit.quantize_weight"
+        refuse(NAME, "qweight", "be a QuantizedWeight", type(qweight).__name__, remedy, TypeError)
+    args = (*qweight.tensors, qweight.format, dtype or torch.float32)
+    check(*args)
+    return args
+
+
+OP = registry.Op(
+    NAME,
+    INPUTS,
+    check=check,
+    allocate=allocate,
+    reference=reference,
+    problem=problem,
+    flatten=flatten,
+)
+_COVERS = {"dtype": OUT_DTYPES, "layout": ("canonical",)}
+OP.add_kernel(registry.Kernel("cpu", _COVERS, "measured on x86-64 (AVX-512, AVX2, scalar)"))
+OP.add_kernel(registry.Kernel("cuda", _COVERS, "compiled"))
+_dequantize = OP.overload
+
+
+def dequantize_weight(qweight: QuantizedWeight, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """The matrix [N, K] that the weight stands for, in float32 or rounded once to `dtype`.
+
+    dtype: float32 (the default), float16 or bfloat16. Every backend gives the same bits.
+    Raises TypeError for another dtype or something that is not a QuantizedWeight.
+    """
+    return _dequantize(*flatten(qweight, dtype))

@@ -1,0 +1,211 @@
+"""weight_only_linear: y = x @ dequantize(weight).T + bias, for float x and a quantized weight."""
+
+from typing import NamedTuple
+
+import torch
+
+from lowbit import registry
+from lowbit.errors import refuse
+from lowbit.formats.numerics import MODES, mode_id, round_operand
+from lowbit.formats.weights import (
+    LAYOUTS,
+    ZERO_KINDS,
+    QuantizedWeight,
+    WeightFormat,
+    check_weight,
+    dequantize_parts,
+)
+from lowbit.ops.weight_only_linear_backward import weight_only_linear_backward
+
+NAME = "weight_only_linear"
+X_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+# The numeric mode is `numerics` here: torch's functionalization of mutable ops has an argument `mode`
+# of its own, and a schema with that name fails under torch.compile (seen in torch 2.13).
+INPUTS = (
+    "Tensor x, Tensor qweight, Tensor scales, Tensor? zeros, Tensor? table, Tensor? s0, "
+    "Tensor? bias, int[] format, int numerics"
+)
+
+
+class Problem(NamedTuple):
+    """What the capability rows of this op are matched with."""
+
+    device: torch.device
+    dtype: torch.dtype
+    element: str
+    zeros: str
+    scales: torch.dtype
+    layout: str
+    mode: str
+
+
+def problem(x, qweight, scales, zeros, table, s0, bias, format, numerics) -> Problem:
+    return Problem(
+        x.device,
+        x.dtype,
+        f"{'uint' if table is None else 'table'}{format[1]}",
+        ZERO_KINDS[format[6]],
+        scales.dtype,
+        LAYOUTS[format[7]],
+        MODES[numerics],
+    )
+
+
+def check(x, qweight, scales, zeros, table, s0, bias, format, numerics) -> None:
+    fmt = WeightFormat(*format)
+    check_weight(NAME, qweight, scales, zeros, table, s0, fmt)
+    if not 0 <= numerics < len(MODES):
+        refuse(NAME, "numerics", f"be 0 to {len(MODES) - 1}", numerics)
+    check_input(x, qweight, bias, fmt)
+
+
+def check_input(x, qweight, bias, fmt: WeightFormat) -> None:
+    """What can differ from call to call once the weight itself was checked."""
+    if x.dtype not in X_DTYPES:
+        got = str(x.dtype).removeprefix("torch.")
+        refuse(NAME, "x", "have dtype float32 or float16 or bfloat16", got, error=TypeError)
+    if x.dim() < 1 or x.shape[-1] != fmt.k:
+        refuse(NAME, "x", f"have shape [..., {fmt.k}]", list(x.shape))
+    if x.device != qweight.device:
+        refuse(NAME, "x", f"be on {qweight.device} with qweight", x.device, "move it with .to()")
+    if bias is not None:
+        _check_bias(x, bias, fmt.n)
+
+
+def _check_bias(x, bias, n: int) -> None:
+    if bias.dtype != x.dtype and bias.dtype != torch.float32:
+        need = f"have x's dtype {str(x.dtype).removeprefix('torch.')} or float32"
+        got = str(bias.dtype).removeprefix("torch.")
+        refuse(NAME, "bias", need, got, error=TypeError)
+    if tuple(bias.shape) != (n,):
+        refuse(NAME, "bias", f"have shape [{n}]", list(bias.shape))
+    if bias.device != x.device:
+        refuse(NAME, "bias", f"be on {x.device} with x", bias.device, "move it with .to()")
+
+
+def allocate(x, qweight, scales, zeros, table, s0, bias, format, numerics) -> torch.Tensor:
+    return x.new_empty((*x.shape[:-1], format[2]))
+
+
+def reference(x, qweight, scales, zeros, table, s0, bias, format, numerics, out) -> None:
+    check(x, qweight, scales, zeros, table, s0, bias, format, numerics)
+    w = dequantize_parts(qweight, scales, zeros, table, s0, WeightFormat(*format))
+    y = torch.matmul(round_operand(x, numerics), w.t())
+    out.copy_(y if bias is None else y + bias.float())
+
+
+def flatten(x, qweight: QuantizedWeight, bias=None, *, mode: str | None = None) -> tuple:
+    """The op's arguments from those of the public function; refuses what must be refused."""
+    if not isinstance(qweight, QuantizedWeight):
+        remedy = "make one with lowbit.quantize_weight"
+        refuse(NAME, "qweight", "be a QuantizedWeight", type(qweight).__name__, remedy, TypeError)
+    if not isinstance(x, torch.Tensor):
+        refuse(NAME, "x", "be a tensor", type(x).__name__, error=TypeError)
+    if torch.is_autocast_enabled(x.device.type) and x.dtype in X_DTYPES:
+        x = x.to(torch.get_autocast_dtype(x.device.type))
+        bias = bias if bias is None else bias.to(x.dtype)
+    check_input(x, qweight.qweight, bias, qweight.format)
+    return (x, *qweight.tensors, bias, qweight.format, mode_id(NAME, mode))
+
+
+OP = registry.Op(
+    NAME,
+    INPUTS,
+    check=check,
+    allocate=allocate,
+    reference=reference,
+    problem=problem,
+    flatten=flatten,
+)
+OP.add_kernel(
+    registry.Kernel(
+        "cpu",
+        {"dtype": X_DTYPES, "layout": ("canonical",), "mode": MODES},
+        "measured on x86-64 (AVX-512, AVX2, scalar)",
+    )
+)
+_forward = OP.overload
+_forward_out = OP.out_overload
+
+
+class _Linear(torch.autograd.Function):
+    """Entered only when x or bias needs a gradient; codes and scales get none."""
+
+    @staticmethod
+    def forward(ctx, x, bias, qweight, scales, zeros, table, s0, fmt, numerics):
+        ctx.save_for_backward(qweight, scales, zeros, table, s0)
+        ctx.fmt = fmt
+        # Backward may run in another thread, which would not see this thread's use_backend. A
+        # compiled graph reads it at run time instead.
+        ctx.backend = None if torch.compiler.is_compiling() else registry.forced_backend()
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        return _forward(x, qweight, scales, zeros, table, s0, bias, fmt, numerics)
+
+    @staticmethod
+    def backward(ctx, grad):
+        grad_x = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            grad_x = _backward_under(ctx.backend, grad, ctx.saved_tensors, ctx.fmt)
+        if ctx.needs_input_grad[1]:
+            rows = grad.reshape(-1, grad.shape[-1])
+            grad_bias = rows.sum(0, dtype=torch.float32).to(ctx.bias_dtype)
+        return grad_x, grad_bias, None, None, None, None, None, None, None
+
+
+def _backward_under(backend, grad, tensors, fmt):
+    if backend is None:
+        return weight_only_linear_backward(grad, tensors, fmt)
+    with registry.use_backend(backend):
+        return weight_only_linear_backward(grad, tensors, fmt)
+
+
+def weight_only_linear(
+    x: torch.Tensor,
+    qweight: QuantizedWeight,
+    bias: torch.Tensor | None = None,
+    *,
+    mode: str | None = None,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """y[..., N] = x[..., K] @ qweight.dequantize().T + bias, in x's dtype, with float32 sums.
+
+    x: float32, float16 or bfloat16, any strides. qweight: a QuantizedWeight [N, K] on x's device.
+    bias[N]: x's dtype or float32. mode: the numeric mode (docs/numerics.md): "exact" (x as it is,
+    the default), "bf16" or "fp16" (x rounded once). out: contiguous, [..., N], x's dtype; it is
+    written and returned, and takes no part in autograd.
+
+    Differentiable in x and bias. Under autocast x and bias are cast as torch's linear casts them.
+    Row i of y does not depend on the number of rows on native CPU kernels, bit for bit.
+    Raises TypeError or ValueError with one sentence on arguments that do not fit; nothing is
+    written then.
+    """
+    args = flatten(x, qweight, bias, mode=mode)
+    if out is not None:
+        _check_out(out, *args)
+        _forward_out(*args, out)
+        return out
+    x, bias = args[0], args[6]
+    if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
+        return _Linear.apply(x, bias, *args[1:6], *args[7:])
+    return _forward(*args)
+
+
+def _check_out(out, x, *rest) -> None:
+    shape = (*x.shape[:-1], rest[6].n)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, rest[5], out)):
+        remedy = "leave it out, or call under torch.no_grad()"
+        refuse(NAME, "out", "be None when a gradient is wanted", "a tensor", remedy)
+    if out.dtype != x.dtype or tuple(out.shape) != shape or out.device != x.device:
+        got = f"{str(out.dtype).removeprefix('torch.')} {list(out.shape)} on {out.device}"
+        need = f"be {str(x.dtype).removeprefix('torch.')} {list(shape)} on {x.device}"
+        refuse(NAME, "out", need, got)
+    if not out.is_contiguous():
+        refuse(NAME, "out", "be contiguous", f"strides {list(out.stride())}")
+    if any(t is not None and _share_memory(out, t) for t in (x, *rest[:6])):
+        refuse(NAME, "out", "not share memory with an input", "overlapping tensors")
+
+
+def _share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if not a.numel() or not b.numel():
+        return False
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()

@@ -1,0 +1,298 @@
+"""The ops, their kernels, and the choice among them.
+
+An `Op` is defined once (ops/<op>.py). Each backend's kernel of it is an internal torch op
+`lowbit::<op>__<backend>` that writes into outputs allocated by the public op, and a `Kernel` row
+says what that kernel covers. The public op `lowbit::<op>` has one implementation, the chooser: it
+takes the covering row of the highest rank. Rows decline; kernels never do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import threading
+import warnings
+from collections.abc import Callable, Container, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from lowbit import environment, native
+from lowbit.errors import refuse
+
+LIBRARY = torch.library.Library("lowbit", "DEF")
+OPS: dict[str, Op] = {}
+BACKENDS: dict[str, Backend] = {}
+
+_local = threading.local()
+
+
+class SlowPathWarning(UserWarning):
+    """A call runs on a slower kernel than its device offers. Warned once for each reason."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Backend:
+    """Where kernels of one kind run. `missing(device)` tells why they cannot, None if they can."""
+
+    name: str
+    device: str | None  # the torch device type; None: every device
+    rank: int  # the chooser prefers the higher rank; below 0 only use_backend takes it
+    missing: Callable[[torch.device], str | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """A capability row: problem field -> the values that the backend's kernel of an op covers."""
+
+    backend: str
+    covers: Mapping[str, Container]
+    evidence: str  # "modelled", "compiled", "measured on <machine>", as in the support table
+
+    def decline(self, problem: Any) -> str | None:
+        """Why the row does not cover the problem; None if it does."""
+        for field, values in self.covers.items():
+            value = getattr(problem, field)
+            if value not in values:
+                return f"{field} {_show(value)} is not among {_show(values)}"
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """Which backend would run a call, and why each other one was passed over."""
+
+    op: str
+    problem: Any
+    backend: str | None
+    passed_over: Mapping[str, str]
+    slower_because: str | None  # set when the device offers something faster than the choice
+
+    def __str__(self) -> str:
+        fields = ", ".join(f"{k}={_show(v)}" for k, v in self.problem._asdict().items())
+        lines = [f"{self.op}({fields})", f"  runs on: {self.backend or 'no backend'}"]
+        lines += [f"  not {name}: {reason}" for name, reason in self.passed_over.items()]
+        return "\n".join(lines)
+
+
+class Op:
+    """One op: its schema, its meaning, and the kernels that compute it.
+
+    inputs   schema of the arguments, e.g. "Tensor x, int mode"
+    outputs  names of the results; each kernel takes them last, as `Tensor(a!) <name>`
+    allocate(*args) -> the uninitialised results; with fake tensors too
+    check(*args)    raises on a call that must be refused (shapes, dtypes, devices; no data)
+    reference(*args, *outputs)   pure torch, every device, every case
+    problem(*args)  -> a hashable NamedTuple with a field `device`: what the rows are matched with
+    flatten(*public arguments) -> args, for `explain`
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: str,
+        outputs: tuple[str, ...] = ("out",),
+        *,
+        check: Callable,
+        allocate: Callable,
+        reference: Callable,
+        problem: Callable,
+        flatten: Callable | None = None,
+    ):
+        self.name, self.inputs, self.outputs = name, inputs, outputs
+        self.check, self.allocate, self.problem = check, allocate, problem
+        self.flatten = flatten
+        self.rows: list[Kernel] = []
+        self._kernels: dict[str, Callable] = {}
+        self._chosen: dict[tuple, Callable] = {}
+        self._warned: set[str] = set()
+        self._define(reference)
+        OPS[name] = self
+
+    def _define(self, reference: Callable) -> None:
+        results = ", ".join(["Tensor"] * len(self.outputs))
+        results = f"({results})" if len(self.outputs) > 1 else results
+        LIBRARY.define(f"{self.name}({self.inputs}) -> {results}")
+        LIBRARY.impl(self.name, self._call, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"lowbit::{self.name}", self._fake, lib=LIBRARY)
+        LIBRARY.define(f"{self.name}_out({self._with_outputs()}) -> ()")
+        LIBRARY.impl(f"{self.name}_out", self._call_out, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"lowbit::{self.name}_out", _fake_nothing, lib=LIBRARY)
+        self.add_kernel(Kernel("reference", {}, "the definition"))
+        LIBRARY.impl(f"{self.name}__reference", reference, "CompositeExplicitAutograd")
+
+    def _with_outputs(self) -> str:
+        marks = "abcdefgh"
+        named = zip(self.outputs, marks, strict=False)
+        return ", ".join([self.inputs, *(f"Tensor({mark}!) {name}" for name, mark in named)])
+
+    def add_kernel(self, row: Kernel) -> None:
+        """Define `lowbit::<op>__<backend>` and offer it to the chooser."""
+        internal = f"{self.name}__{row.backend}"
+        LIBRARY.define(f"{internal}({self._with_outputs()}) -> ()")
+        torch.library.register_fake(f"lowbit::{internal}", _fake_nothing, lib=LIBRARY)
+        self._kernels[row.backend] = getattr(torch.ops.lowbit, internal).default
+        self.rows.append(row)
+        self.rows.sort(key=lambda r: BACKENDS[r.backend].rank, reverse=True)
+        self._chosen.clear()
+
+    @property
+    def overload(self):
+        """The public op, e.g. torch.ops.lowbit.weight_only_linear.default."""
+        return getattr(torch.ops.lowbit, self.name).default
+
+    @property
+    def out_overload(self):
+        """The public op that writes into given outputs."""
+        return getattr(torch.ops.lowbit, f"{self.name}_out").default
+
+    def _call(self, *args):
+        out = self.allocate(*args)
+        self._kernel(args)(*args, *(out if type(out) is tuple else (out,)))
+        return out
+
+    def _call_out(self, *args):
+        inputs = args[: len(args) - len(self.outputs)]
+        self._kernel(inputs)(*args)
+
+    def _fake(self, *args):
+        self.check(*args)
+        return self.allocate(*args)
+
+    def _kernel(self, args: tuple) -> Callable:
+        key = (self.problem(*args), getattr(_local, "backend", None))
+        kernel = self._chosen.get(key)
+        return kernel if kernel is not None else self._resolve(*key)
+
+    def _resolve(self, problem: Any, forced: str | None) -> Callable:
+        choice = self.choose(problem, forced)
+        if choice.backend is None:
+            reason = choice.passed_over.get(forced, "the op has no such kernel")
+            refuse(self.name, "backend", "be one that covers the call", forced, reason, RuntimeError)
+        if choice.slower_because is None:
+            self._chosen[problem, forced] = self._kernels[choice.backend]
+        else:
+            self._report_slow(choice)
+        return self._kernels[choice.backend]
+
+    def _report_slow(self, choice: Choice) -> None:
+        reason = f"{self.name} runs on the {choice.backend} kernel: {choice.slower_because}"
+        if environment.strict():
+            raise RuntimeError(f"{reason} (LOWBIT_STRICT is set)")
+        if reason not in self._warned:
+            self._warned.add(reason)
+            warnings.warn(reason, SlowPathWarning, stacklevel=4)
+
+    def choose(self, problem: Any, forced: str | None = None) -> Choice:
+        """The choice for a problem, with reasons. `forced`: the only backend allowed."""
+        passed_over, slower_because, chosen = {}, None, None
+        for row in self.rows:
+            reason, faster_exists = self._pass_over(row, problem, forced)
+            if chosen is None and reason is None:
+                chosen = row.backend
+                continue
+            passed_over[row.backend] = reason or f"{chosen} is preferred"
+            if chosen is None and faster_exists:
+                slower_because = slower_because or f"no {row.backend} kernel, because {reason}"
+        slower_because = None if forced else slower_because
+        return Choice(self.name, problem, chosen, passed_over, slower_because)
+
+    def _pass_over(self, row: Kernel, problem: Any, forced: str | None) -> tuple[str | None, bool]:
+        """(why the row is passed over or None, whether its device nevertheless has such kernels)."""
+        backend = BACKENDS[row.backend]
+        if forced not in (None, row.backend):
+            return f"use_backend({forced!r}) is in force", False
+        if backend.device not in (None, problem.device.type):
+            return f"it runs on {backend.device}, not on {problem.device.type}", False
+        if forced is None and backend.rank < 0:
+            return f"it runs only under use_backend({row.backend!r})", False
+        reason = backend.missing(problem.device) or row.decline(problem)
+        return reason, reason is not None
+
+
+def add_backend(backend: Backend) -> None:
+    """Make a backend known to the chooser."""
+    BACKENDS[backend.name] = backend
+
+
+def forced_backend() -> str | None:
+    """The backend that use_backend forces in this thread."""
+    return getattr(_local, "backend", None)
+
+
+@contextlib.contextmanager
+def use_backend(name: str | None) -> Iterator[None]:
+    """Within the block every lowbit op of this thread runs on the named backend, or raises.
+
+    Read when an op runs, so compiled graphs honour it. None: the chooser decides again.
+    Raises ValueError for an unknown name.
+    """
+    if name is not None and name not in BACKENDS:
+        refuse("use_backend", "name", f"be one of {', '.join(BACKENDS)}", repr(name))
+    previous = forced_backend()
+    _local.backend = name
+    try:
+        yield
+    finally:
+        _local.backend = previous
+
+
+def explain(op: str, *args: Any, **kwargs: Any) -> Choice:
+    """Which backend `lowbit.<op>(*args, **kwargs)` would run on, and why not on each other one.
+
+    Takes the arguments of the public function and honours use_backend. Print the result.
+    """
+    if op not in OPS or OPS[op].flatten is None:
+        names = ", ".join(name for name, known in OPS.items() if known.flatten)
+        refuse("explain", "op", f"be one of {names}", repr(op))
+    definition = OPS[op]
+    return definition.choose(definition.problem(*definition.flatten(*args, **kwargs)), forced_backend())
+
+
+def _fake_nothing(*args: Any) -> None:
+    return None
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, (set, frozenset, tuple, list)):
+        return ", ".join(sorted(_show(v) for v in value))
+    if isinstance(value, range):
+        return f"{value.start}..{value.stop - 1}"
+    return str(value).removeprefix("torch.")
+
+
+def _library_missing(name: str) -> Callable[[torch.device], str | None]:
+    def missing(device: torch.device) -> str | None:
+        library = native.load(name)
+        if library.loaded:
+            return None
+        return f"{library.reason}; {library.remedy}" if library.remedy else library.reason
+
+    return missing
+
+
+def _cuda_missing(device: torch.device) -> str | None:
+    absent = _library_missing("_ops_cuda")(device)
+    if absent or device.type != "cuda":
+        return absent
+    major, minor = torch.cuda.get_device_capability(device)
+    if native.cuda_arch_supported(major, minor):
+        return None
+    remedy = f"rebuild with LOWBIT_CUDA_ARCHS including {major}{minor}"
+    return f"the CUDA kernels were not built for sm_{major}{minor}; {remedy}"
+
+
+def _triton_missing(device: torch.device) -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed; pip install triton"
+    return None
+
+
+# These ask and set the instruction set of the CPU kernels (csrc/cpu/isa.cpp); native.use_isa wraps them.
+LIBRARY.define("_cpu_isa(str request) -> str")
+LIBRARY.define("_cpu_default_isa(str request) -> str")
+add_backend(Backend("reference", None, 0, lambda device: None))
+add_backend(Backend("cpu", "cpu", 20, _library_missing("_ops_cpu")))
+add_backend(Backend("cuda", "cuda", 20, _cuda_missing))
+add_backend(Backend("triton", "cuda", 10, _triton_missing))
