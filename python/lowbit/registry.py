@@ -169,7 +169,9 @@ class Op:
         choice = self.choose(problem, forced)
         if choice.backend is None:
             reason = choice.passed_over.get(forced, "the op has no such kernel")
-            refuse(self.name, "backend", "be one that covers the call", forced, reason, RuntimeError)
+            refuse(
+                self.name, "backend", "be one that covers the call", forced, reason, RuntimeError
+            )
         if choice.slower_because is None:
             self._chosen[problem, forced] = self._kernels[choice.backend]
         else:
@@ -247,7 +249,9 @@ def explain(op: str, *args: Any, **kwargs: Any) -> Choice:
         names = ", ".join(name for name, known in OPS.items() if known.flatten)
         refuse("explain", "op", f"be one of {names}", repr(op))
     definition = OPS[op]
-    return definition.choose(definition.problem(*definition.flatten(*args, **kwargs)), forced_backend())
+    return definition.choose(
+        definition.problem(*definition.flatten(*args, **kwargs)), forced_backend()
+    )
 
 
 def _fake_nothing(*args: Any) -> None:

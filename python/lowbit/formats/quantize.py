@@ -9,14 +9,14 @@ import torch
 from lowbit.errors import refuse
 from lowbit.formats.packing import PLANE_WIDTHS, pack_codes
 from lowbit.formats.tables import TABLE_NAMES, element_table, nearest_codes
-from lowbit.formats.weights import (
+from lowbit.formats.weight_format import (
     FORMAT_VERSION,
     SCALE_DTYPES,
     TABLE_BITS,
     ZERO_KINDS,
-    QuantizedWeight,
     WeightFormat,
 )
+from lowbit.formats.weights import QuantizedWeight
 
 _OP = "quantize_weight"
 _E4M3_MAX = 448.0

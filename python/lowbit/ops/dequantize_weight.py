@@ -6,13 +6,13 @@ import torch
 
 from lowbit import registry
 from lowbit.errors import refuse
-from lowbit.formats.weights import (
+from lowbit.formats.weight_format import (
     LAYOUTS,
-    QuantizedWeight,
     WeightFormat,
     check_weight,
     dequantize_parts,
 )
+from lowbit.formats.weights import QuantizedWeight
 
 NAME = "dequantize_weight"
 OUT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)

@@ -7,14 +7,14 @@ import torch
 from lowbit import registry
 from lowbit.errors import refuse
 from lowbit.formats.numerics import MODES, mode_id, round_operand
-from lowbit.formats.weights import (
+from lowbit.formats.weight_format import (
     LAYOUTS,
     ZERO_KINDS,
-    QuantizedWeight,
     WeightFormat,
     check_weight,
     dequantize_parts,
 )
+from lowbit.formats.weights import QuantizedWeight
 from lowbit.ops.weight_only_linear_backward import weight_only_linear_backward
 
 NAME = "weight_only_linear"
@@ -192,7 +192,9 @@ def weight_only_linear(
 
 def _check_out(out, x, *rest) -> None:
     shape = (*x.shape[:-1], rest[6].n)
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, rest[5], out)):
+    if torch.is_grad_enabled() and any(
+        t is not None and t.requires_grad for t in (x, rest[5], out)
+    ):
         remedy = "leave it out, or call under torch.no_grad()"
         refuse(NAME, "out", "be None when a gradient is wanted", "a tensor", remedy)
     if out.dtype != x.dtype or tuple(out.shape) != shape or out.device != x.device:

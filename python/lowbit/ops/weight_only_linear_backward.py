@@ -6,7 +6,11 @@ import torch
 
 from lowbit import registry
 from lowbit.errors import refuse
-from lowbit.formats.weights import WeightFormat, check_weight, dequantize_parts
+from lowbit.formats.weight_format import (
+    WeightFormat,
+    check_weight,
+    dequantize_parts,
+)
 
 NAME = "weight_only_linear_backward"
 INPUTS = (
@@ -59,9 +63,7 @@ def reference(grad, qweight, scales, zeros, table, s0, format, out) -> None:
     out.copy_(total)
 
 
-OP = registry.Op(
-    NAME, INPUTS, check=check, allocate=allocate, reference=reference, problem=problem
-)
+OP = registry.Op(NAME, INPUTS, check=check, allocate=allocate, reference=reference, problem=problem)
 _backward = OP.overload
 
 
