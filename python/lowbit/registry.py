@@ -201,7 +201,7 @@ class Op:
         return Choice(self.name, problem, chosen, passed_over, slower_because)
 
     def _pass_over(self, row: Kernel, problem: Any, forced: str | None) -> tuple[str | None, bool]:
-        """(why the row is passed over or None, whether its device nevertheless has such kernels)."""
+        """(why the row is passed over or None, whether its device has such kernels all the same)."""
         backend = BACKENDS[row.backend]
         if forced not in (None, row.backend):
             return f"use_backend({forced!r}) is in force", False
@@ -293,7 +293,7 @@ def _triton_missing(device: torch.device) -> str | None:
     return None
 
 
-# These ask and set the instruction set of the CPU kernels (csrc/cpu/isa.cpp); native.use_isa wraps them.
+# They ask and set the instruction set of the CPU kernels (csrc/cpu/isa.cpp); see native.use_isa.
 LIBRARY.define("_cpu_isa(str request) -> str")
 LIBRARY.define("_cpu_default_isa(str request) -> str")
 add_backend(Backend("reference", None, 0, lambda device: None))

@@ -1,7 +1,7 @@
 """Canonical storage of 1- to 8-bit codes: bit planes of int32 words along K (docs/formats.md).
 
-A code of `bits` bits is cut into planes whose widths divide 32, the lowest bits first. The planes of
-a row stand one after the other, each padded to whole words:
+A code of `bits` bits is cut into planes whose widths divide 32, the lowest bits first. The planes
+of a row stand one after the other, each padded to whole words:
 
     qweight[n, :] = plane 0 words | plane 1 words | ...
 

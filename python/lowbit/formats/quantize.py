@@ -8,7 +8,8 @@ import torch
 
 from lowbit.errors import refuse
 from lowbit.formats.packing import PLANE_WIDTHS, pack_codes
-from lowbit.formats.tables import TABLE_NAMES, element_table, nearest_codes
+from lowbit.formats.quantization_rules import TableRule, integer_rule
+from lowbit.formats.tables import TABLE_NAMES, element_table
 from lowbit.formats.weight_format import (
     FORMAT_VERSION,
     SCALE_DTYPES,
@@ -47,8 +48,8 @@ def quantize_weight(
         max(max w / (2**(bits-1) - 1), -min w / 2**(bits-1)). One bit has rules of its own:
         +-mean|w| (symmetric), or mean +- mean|w - mean| with a value-domain zero.
     scale_dtype: float32, float16, bfloat16, float8_e4m3fn (with a second-level scale for the
-        tensor) or float8_e8m0fnu (rounded up to a power of two, so nothing clips). None: bfloat16 for
-        bfloat16 weights, else float16.
+        tensor) or float8_e8m0fnu (rounded up to a power of two, so nothing clips). None: bfloat16
+        for bfloat16 weights, else float16.
     search: "mse" tries 28 narrower ranges a group and keeps the one of least squared error.
 
     Raises ValueError for NaN or infinite weights and for scales beyond scale_dtype, TypeError for
@@ -58,7 +59,7 @@ def quantize_weight(
     scale_dtype = _resolve_scale_dtype(w, scale_dtype)
     n, k = w.shape
     group = k if group_size == -1 else min(group_size, k)
-    rule = _TableRule(table) if table is not None else _integer_rule(bits, symmetric)
+    rule = TableRule(table) if table is not None else integer_rule(bits, symmetric)
     s0 = _second_level(w, group, rule) if scale_dtype == torch.float8_e4m3fn else None
     rows = max(1, _BLOCK_ELEMENTS // k)
     blocks = [
@@ -71,126 +72,6 @@ def quantize_weight(
     kind = ZERO_KINDS.index(rule.zero_kind)
     fmt = WeightFormat(FORMAT_VERSION, bits, n, k, 1, group, kind)
     return QuantizedWeight(qweight, scales, zeros, table, s0, fmt)
-
-
-class _AffineRule:
-    """Integer codes over the range [min(w, 0), max(w, 0)] with an integer zero point."""
-
-    zero_kind = "code"
-
-    def __init__(self, bits: int):
-        self.top = float((1 << bits) - 1)
-
-    def scale(self, groups: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        high, low = groups.amax(-1).clamp_min(0), groups.amin(-1).clamp_max(0)
-        return high / self.top - low / self.top
-
-    def zeros(self, groups, valid, scale: torch.Tensor, shrink: float) -> torch.Tensor:
-        low = groups.amin(-1, keepdim=True).clamp_max(0) * shrink
-        return torch.round(-low / scale).clamp_(0, self.top)
-
-    def codes(self, groups, scale, zeros) -> torch.Tensor:
-        return (torch.round(groups / scale) + zeros).clamp_(0, self.top)
-
-    def values(self, codes, scale, zeros):
-        return (codes - zeros) * scale
-
-    def stored_zeros(self, zeros: torch.Tensor) -> torch.Tensor | None:
-        return zeros.to(torch.uint8)
-
-
-class _MidpointRule(_AffineRule):
-    """Two's complement range -2**(bits-1) .. 2**(bits-1)-1, stored offset-binary."""
-
-    zero_kind = "midpoint"
-
-    def __init__(self, bits: int):
-        super().__init__(bits)
-        self.half = float(1 << (bits - 1))
-
-    def scale(self, groups, valid):
-        return torch.maximum(groups.amax(-1) / (self.half - 1), -groups.amin(-1) / self.half)
-
-    def zeros(self, groups, valid, scale, shrink):
-        return torch.full_like(scale, self.half)
-
-    def stored_zeros(self, zeros):
-        return None
-
-
-class _SignRule(_AffineRule):
-    """One bit: plus or minus the mean magnitude, as codes 0 and 1 around the zero point 1/2."""
-
-    def scale(self, groups, valid):
-        return 2.0 * groups.abs().sum(-1) / valid.sum(-1)
-
-    def zeros(self, groups, valid, scale, shrink):
-        return torch.full_like(scale, 0.5)
-
-    def codes(self, groups, scale, zeros):
-        return (groups >= 0).float()
-
-    def stored_zeros(self, zeros):
-        return zeros.to(torch.float16)
-
-
-class _MeanSignRule(_AffineRule):
-    """One bit around the mean: mu + alpha*sign(w - mu), alpha the mean magnitude of w - mu.
-
-    The binarization that PTQ1.61 uses for its low-bit columns, stored as w = s*c + v with s = 2*alpha.
-    """
-
-    zero_kind = "value"
-
-    def _mean(self, groups, valid):
-        return groups.sum(-1, keepdim=True) / valid.sum(-1, keepdim=True)
-
-    def scale(self, groups, valid):
-        spread = (groups - self._mean(groups, valid)).abs().mul(valid)
-        return 2.0 * spread.sum(-1) / valid.sum(-1)
-
-    def zeros(self, groups, valid, scale, shrink):
-        return (self._mean(groups, valid) - 0.5 * scale).to(torch.float16).float()
-
-    def codes(self, groups, scale, zeros):
-        return (groups >= zeros + 0.5 * scale).float()
-
-    def values(self, codes, scale, zeros):
-        return codes * scale + zeros
-
-    def stored_zeros(self, zeros):
-        return zeros.to(torch.float16)
-
-
-class _TableRule:
-    """Codes of a table, scaled by the group's largest magnitude."""
-
-    zero_kind = "none"
-
-    def __init__(self, table: torch.Tensor):
-        self.table = table
-        self.peak = table.abs().max().item()
-
-    def scale(self, groups, valid):
-        return groups.abs().amax(-1) / self.peak
-
-    def zeros(self, groups, valid, scale, shrink):
-        return torch.zeros_like(scale)
-
-    def codes(self, groups, scale, zeros):
-        return nearest_codes(groups / scale, self.table).float()
-
-    def values(self, codes, scale, zeros):
-        return self.table[codes.long()] * scale
-
-    def stored_zeros(self, zeros):
-        return None
-
-
-def _integer_rule(bits: int, symmetric: bool):
-    if bits == 1:
-        return _SignRule(bits) if symmetric else _MeanSignRule(bits)
-    return _MidpointRule(bits) if symmetric else _AffineRule(bits)
 
 
 def _quantize_rows(w, bits, group, rule, scale_dtype, s0, search):
@@ -212,7 +93,7 @@ def _quantize_rows(w, bits, group, rule, scale_dtype, s0, search):
 
 
 def _in_groups(w: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """w[n, K] -> [n, G, group], zeros behind a ragged last group, and which columns [G, group] count."""
+    """w[n, K] -> [n, G, group], zeros behind a ragged last group; and the columns that count."""
     n, k = w.shape
     count = -(-k // group)
     padded = w if k == count * group else torch.nn.functional.pad(w, (0, count * group - k))

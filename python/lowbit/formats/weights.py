@@ -63,9 +63,9 @@ class QuantizedWeight:
     ) -> QuantizedWeight:
         """Build a weight from unpacked codes [N, K] (any integer dtype, 0 <= code < 2**bits).
 
-        scales: [] or [1] (one for the tensor), [N] (one a row) or [N, G] (G groups along K), or with
-        `block` = (rows, columns) one scale a block: [ceil(N/rows), ceil(K/columns)]. Without `block`
-        G must divide K. zeros: as scales; `zero_kind` "code" (w = s*(c - z), the default with
+        scales: [] or [1] (one for the tensor), [N] (one a row) or [N, G] (G groups along K), or
+        with `block` = (rows, columns) one scale a block: [ceil(N/rows), ceil(K/columns)]. Without
+        `block` G must divide K. zeros: as scales; `zero_kind` "code" (w = s*(c - z), the default with
         zeros) or "value" (w = s*c + v); without zeros "none" (the default) or "midpoint"
         (z = 2**(bits-1)). table: float[2**bits]. s0: second-level scale, a number or [N].
         """
@@ -156,8 +156,8 @@ class QuantizedWeight:
     def slice_rows(self, start: int, stop: int) -> QuantizedWeight:
         """Rows start..stop-1 as views of the same memory.
 
-        With scale blocks of several rows, start must be on a block boundary, or the slice must lie in
-        one block; ValueError otherwise.
+        With scale blocks of several rows, start must be on a block boundary, or the slice must lie
+        in one block; ValueError otherwise.
         """
         fmt = self.format
         _check_range("slice_rows", start, stop, fmt.n, smallest=0)

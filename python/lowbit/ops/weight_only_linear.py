@@ -19,8 +19,8 @@ from lowbit.ops.weight_only_linear_backward import weight_only_linear_backward
 
 NAME = "weight_only_linear"
 X_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-# The numeric mode is `numerics` here: torch's functionalization of mutable ops has an argument `mode`
-# of its own, and a schema with that name fails under torch.compile (seen in torch 2.13).
+# The numeric mode is `numerics` here: torch's functionalization of mutable ops has an argument
+# `mode` of its own, and a schema with that name fails under torch.compile (seen in torch 2.13).
 INPUTS = (
     "Tensor x, Tensor qweight, Tensor scales, Tensor? zeros, Tensor? table, Tensor? s0, "
     "Tensor? bias, int[] format, int numerics"
