@@ -1,7 +1,7 @@
 """lowbit: low-bit kernels for PyTorch.
 
-INT4/FP8 mixed matmul, block-sparse attention and quantized KV caches as torch ops, with
-hand-written CUDA, Triton and CPU SIMD kernels behind one contract each and a pure-PyTorch reference.
+Low-bit matmul as torch ops, with hand-written CUDA, Triton and CPU SIMD kernels behind one contract
+each, and a pure-PyTorch reference beside them.
 """
 
 from lowbit._version import __version__

@@ -201,7 +201,7 @@ class Op:
         return Choice(self.name, problem, chosen, passed_over, slower_because)
 
     def _pass_over(self, row: Kernel, problem: Any, forced: str | None) -> tuple[str | None, bool]:
-        """(why the row is passed over or None, whether its device has such kernels all the same)."""
+        """(why the row is passed over or None, whether its device has such kernels at all)."""
         backend = BACKENDS[row.backend]
         if forced not in (None, row.backend):
             return f"use_backend({forced!r}) is in force", False

@@ -65,8 +65,8 @@ class QuantizedWeight:
 
         scales: [] or [1] (one for the tensor), [N] (one a row) or [N, G] (G groups along K), or
         with `block` = (rows, columns) one scale a block: [ceil(N/rows), ceil(K/columns)]. Without
-        `block` G must divide K. zeros: as scales; `zero_kind` "code" (w = s*(c - z), the default with
-        zeros) or "value" (w = s*c + v); without zeros "none" (the default) or "midpoint"
+        `block` G must divide K. zeros: as scales; `zero_kind` "code" (w = s*(c - z), the default
+        with zeros) or "value" (w = s*c + v); without zeros "none" (the default) or "midpoint"
         (z = 2**(bits-1)). table: float[2**bits]. s0: second-level scale, a number or [N].
         """
         where = "QuantizedWeight.from_parts"
