@@ -11,16 +11,17 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 import torch
 
 from lowbit import environment
+from lowbit.errors import refuse
 
 FOLDER = Path(__file__).parent
-FILES = {"cpu": "_ops_cpu.so", "cuda": "_ops_cuda.so"}
+LIBRARIES = ("_ops_cpu", "_ops_cuda")
 ISAS = ("scalar", "avx2", "avx512")
 
 
@@ -28,8 +29,8 @@ ISAS = ("scalar", "avx2", "avx512")
 class Library:
     """A compiled library and what became of loading it.
 
-    `reason` and `remedy` are None when all is well. A library can be loaded and still have a reason:
-    the CPU library when it refused the instruction set of LOWBIT_ISA.
+    `reason` and `remedy` are None when all is well. The CPU library can be loaded and still have a
+    reason: it refused the instruction set of LOWBIT_ISA.
     """
 
     name: str
@@ -40,55 +41,60 @@ class Library:
 
 
 _libraries: dict[str, Library] = {}
-_lock = threading.RLock()
+_lock = threading.Lock()
 _forced = threading.local()
 
 
 def load(name: str) -> Library:
-    """Loads library "cpu" or "cuda" once and returns its state; later calls return the same object.
+    """Loads "_ops_cpu" or "_ops_cuda" once and returns its state; every call the same object.
 
     The schemas of the library's operators must be defined first.
 
     Raises:
         ValueError: for another name. A library that cannot be loaded is no error.
     """
-    if name not in FILES:
-        raise ValueError(f"load: name must be one of {', '.join(FILES)}, got {name}")
+    if name not in LIBRARIES:
+        refuse("load", "name", f"be one of {', '.join(LIBRARIES)}", repr(name))
     with _lock:
         if name not in _libraries:
-            _libraries[name] = _load(name)
+            _libraries[name] = _load_cuda() if name == "_ops_cuda" else _load_cpu()
         return _libraries[name]
 
 
 def libraries() -> dict[str, Library]:
     """State of every library by name; loads those not asked for yet."""
-    return {name: load(name) for name in FILES}
+    return {name: load(name) for name in LIBRARIES}
 
 
-def _load(name: str) -> Library:
-    path = FOLDER / FILES[name]
-    absent = functools.partial(Library, name, path, False)
-    # Without CUDA in torch the library's symbols cannot be resolved (ROCm builds included).
-    if name == "cuda" and torch.version.cuda is None:
-        return absent(
-            f"torch {torch.__version__} is built without CUDA", "install a CUDA build of torch"
-        )
+def _load_cpu() -> Library:
+    library = _load_file("_ops_cpu", "a C++20 compiler")
+    isa = environment.isa()
+    return _with_default_isa(library, isa) if library.loaded and isa else library
+
+
+def _load_cuda() -> Library:
+    # Without CUDA in torch the library's symbols cannot be resolved; ROCm builds are no exception.
+    if torch.version.cuda is None:
+        reason = f"torch {torch.__version__} is built without CUDA"
+        return Library("_ops_cuda", _path("_ops_cuda"), False, reason, "install a CUDA build of it")
+    return _load_file("_ops_cuda", "nvcc (set CUDA_HOME)")
+
+
+def _path(name: str) -> Path:
+    return FOLDER / f"{name}.so"
+
+
+def _load_file(name: str, builder: str) -> Library:
+    path = _path(name)
     if not path.is_file():
-        return absent(f"{path.name} was not built", _build_remedy(name))
+        reason = f"{path.name} is not part of this installation"
+        return Library(name, path, False, reason, f"install lowbit from source with {builder}")
     try:
         torch.ops.load_library(path)
     except OSError as error:
-        return absent(_with_cause(error), "reinstall lowbit with a torch that is 2.11 or newer")
-    return (
-        _with_default_isa(Library(name, path, True)) if name == "cpu" else Library(name, path, True)
-    )
-
-
-def _build_remedy(name: str) -> str:
-    need = "g++" if name == "cpu" else "nvcc (set CUDA_HOME)"
-    return (
-        f"reinstall lowbit from source where {need} is found; the build prints what it leaves out"
-    )
+        remedy = f"lowbit needs torch >= 2.11, this is {torch.__version__}; install lowbit again"
+        return Library(name, path, False, _with_cause(error), remedy)
+    return Library(name, path, True)
 
 
 def _with_cause(error: BaseException) -> str:
@@ -96,18 +102,15 @@ def _with_cause(error: BaseException) -> str:
     return f"{error}: {error.__cause__}" if error.__cause__ else str(error)
 
 
-def _with_default_isa(library: Library) -> Library:
+def _with_default_isa(library: Library, isa: str) -> Library:
     """Applies LOWBIT_ISA, process-wide: kernels may be called from any thread."""
-    isa = environment.isa()
-    if isa is None:
-        return library
     try:
         torch.ops.lowbit._cpu_default_isa(isa)
     except (AttributeError, RuntimeError) as error:
         reason = f"LOWBIT_ISA={isa} was refused: {error}"
         warnings.warn(reason, stacklevel=2)
         remedy = f"set LOWBIT_ISA to one of {', '.join(ISAS)} that this CPU has, or unset it"
-        return Library(library.name, library.path, True, reason, remedy)
+        return replace(library, reason=reason, remedy=remedy)
     return library
 
 
@@ -129,7 +132,7 @@ def use_isa(name: str) -> Iterator[str]:
         RuntimeError: when the CPU lacks it or the CPU library is absent.
     """
     if name not in ISAS:
-        raise ValueError(f"use_isa: name must be one of {', '.join(ISAS)}, got {name}")
+        refuse("use_isa", "name", f"be one of {', '.join(ISAS)}", repr(name))
     outer = getattr(_forced, "isa", "auto")
     in_force = _request_isa(name)
     _forced.isa = name
@@ -141,11 +144,10 @@ def use_isa(name: str) -> Iterator[str]:
 
 
 def _request_isa(request: str) -> str:
-    library = load("cpu")
+    library = load("_ops_cpu")
     if not library.loaded:
-        raise RuntimeError(
-            f"isa: the CPU library must be loaded, got: {library.reason}; {library.remedy}"
-        )
+        need = "be loaded to choose an instruction set"
+        refuse("isa", "_ops_cpu", need, library.reason, library.remedy, RuntimeError)
     return torch.ops.lowbit._cpu_isa(request)
 
 
