@@ -1,0 +1,72 @@
+#include "isa.h"
+
+#include <array>
+#include <atomic>
+#include <string_view>
+
+#include "../torch_checks.h"
+#include "simd.h"
+
+namespace lowbit::cpu {
+namespace {
+
+constexpr std::array<std::string_view, 3> kNames = {"scalar", "avx2", "avx512"};
+constexpr int kUnset = -1;
+
+// __builtin_cpu_supports also asks the operating system whether it saves the wide registers.
+Isa best_isa() {
+#ifdef LOWBIT_X86
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
+      !__builtin_cpu_supports("f16c")) {
+    return Isa::kScalar;
+  }
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  return avx512 ? Isa::kAvx512 : Isa::kAvx2;
+#else
+  return Isa::kScalar;
+#endif
+}
+
+std::atomic<int> process_default{kUnset};
+thread_local int thread_force = kUnset;
+
+Isa default_isa() {
+  static const Isa best = best_isa();
+  const int choice = process_default.load(std::memory_order_relaxed);
+  return choice == kUnset ? best : static_cast<Isa>(choice);
+}
+
+std::string name_of(Isa isa) { return std::string(kNames[static_cast<size_t>(isa)]); }
+
+// The number of a named set, or kUnset for "auto".
+int parse_request(const char* op, const std::string& request) {
+  if (request == "auto") return kUnset;
+  for (int i = 0; i <= static_cast<int>(best_isa()); ++i) {
+    if (request == kNames[static_cast<size_t>(i)]) return i;
+  }
+  std::string available;
+  for (int i = 0; i <= static_cast<int>(best_isa()); ++i) {
+    available.append(", ").append(kNames[static_cast<size_t>(i)]);
+  }
+  refuse(op, "request", "be '', auto or an instruction set of this CPU and build" + available, "'",
+         request, "'");
+}
+
+}  // namespace
+
+Isa current_isa() {
+  return thread_force == kUnset ? default_isa() : static_cast<Isa>(thread_force);
+}
+
+std::string cpu_isa(std::string request) {
+  if (!request.empty()) thread_force = parse_request("_cpu_isa", request);
+  return name_of(current_isa());
+}
+
+std::string cpu_default_isa(std::string request) {
+  if (!request.empty()) process_default = parse_request("_cpu_default_isa", request);
+  return name_of(default_isa());
+}
+
+}  // namespace lowbit::cpu

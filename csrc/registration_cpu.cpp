@@ -1,0 +1,30 @@
+// Registers the CPU kernels. Their schemas are defined by python/lowbit, so that every op exists
+// without a compiled library; the signatures here follow those schemas.
+#include "cpu/isa.h"
+#include "torch_checks.h"
+
+namespace lowbit::cpu {
+
+using OptionalTensor = std::optional<Tensor>;
+
+void dequantize_weight(const Tensor& qweight, const Tensor& scales, const OptionalTensor& zeros,
+                       const OptionalTensor& table, const OptionalTensor& s0,
+                       const std::vector<int64_t>& format, ScalarType dtype, const Tensor& out);
+
+void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& scales,
+                        const OptionalTensor& zeros, const OptionalTensor& table,
+                        const OptionalTensor& s0, const OptionalTensor& bias,
+                        const std::vector<int64_t>& format, int64_t mode, const Tensor& out);
+
+}  // namespace lowbit::cpu
+
+STABLE_TORCH_LIBRARY_IMPL(lowbit, CPU, m) {
+  m.impl("dequantize_weight__cpu", TORCH_BOX(&lowbit::cpu::dequantize_weight));
+  m.impl("weight_only_linear__cpu", TORCH_BOX(&lowbit::cpu::weight_only_linear));
+}
+
+// Without a tensor argument there is no device to dispatch on.
+STABLE_TORCH_LIBRARY_IMPL(lowbit, CompositeExplicitAutograd, m) {
+  m.impl("_cpu_isa", TORCH_BOX(&lowbit::cpu::cpu_isa));
+  m.impl("_cpu_default_isa", TORCH_BOX(&lowbit::cpu::cpu_default_isa));
+}

@@ -1,0 +1,97 @@
+// The stored form of a quantized weight w[n, k], as kernels see it: plain integers and raw pointers.
+// CPU and CUDA texts share it; docs/formats.md describes the same layout in words.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define LOWBIT_HOST_DEVICE __host__ __device__
+#else
+#define LOWBIT_HOST_DEVICE
+#endif
+
+namespace lowbit {
+
+// Element types of the tensors that kernels read and write.
+enum class ElementType : int32_t {
+  kFloat32,
+  kFloat16,
+  kBFloat16,
+  kFloat8E4M3,
+  kFloat8E8M0,
+  kUInt8,
+  kInt32,
+};
+
+// How a decoded number t becomes a weight: with S = scale (* s0),
+//   none t * S    midpoint (t - 2^(bits-1)) * S    code (t - z) * S    value t * S + v.
+// Every operation is rounded to fp32 on its own, so that all backends give equal bits.
+enum class ZeroKind : int32_t { kNone = 0, kMidpoint = 1, kCode = 2, kValue = 3 };
+
+enum class WeightLayout : int32_t { kCanonical = 0 };
+
+inline constexpr int64_t kWeightFormatVersion = 1;
+inline constexpr int64_t kWeightFormatFields = 8;
+inline constexpr int kMaxTableBits = 4;
+// Extents stay below 2^31, so that k * bits and every group count fit in 64 bits with room to spare.
+inline constexpr int64_t kMaxWeightExtent = INT32_MAX;
+
+// The fields of the op argument `format`, in their order after the leading version.
+struct WeightFormat {
+  int32_t bits;
+  int64_t n;
+  int64_t k;
+  int64_t block_n;  // rows that share one scale row
+  int64_t block_k;  // columns of one group; k need not be a multiple
+  ZeroKind zero_kind;
+  WeightLayout layout;
+};
+
+LOWBIT_HOST_DEVICE constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Codes are stored as planes whose widths divide 32, low plane first: 7 bits = 4 + 2 + 1.
+// The next plane is always as wide as the highest power of two in the bits that remain.
+LOWBIT_HOST_DEVICE constexpr int plane_width(int remaining_bits) {
+  return remaining_bits >= 8 ? 8 : remaining_bits >= 4 ? 4 : remaining_bits >= 2 ? 2 : 1;
+}
+
+// int32 words of one plane of one row.
+LOWBIT_HOST_DEVICE constexpr int64_t plane_words(int64_t k, int width) {
+  return ceil_div(k * width, 32);
+}
+
+// int32 words of one row, all planes.
+LOWBIT_HOST_DEVICE constexpr int64_t row_words(int64_t k, int bits) {
+  int64_t words = 0;
+  for (int remaining = bits; remaining > 0; remaining -= plane_width(remaining)) {
+    words += plane_words(k, plane_width(remaining));
+  }
+  return words;
+}
+
+LOWBIT_HOST_DEVICE constexpr int64_t scale_rows(const WeightFormat& f) {
+  return ceil_div(f.n, f.block_n);
+}
+
+LOWBIT_HOST_DEVICE constexpr int64_t scale_columns(const WeightFormat& f) {
+  return ceil_div(f.k, f.block_k);
+}
+
+// A checked weight. Strides count elements; the last dimension of qweight, scales and zeros is dense.
+// Padding bits behind the k codes of a plane are undefined.
+struct WeightView {
+  WeightFormat format;
+  const int32_t* qweight;  // [n, row_words(k, bits)]
+  int64_t qweight_stride;
+  const void* scales;  // [scale_rows, scale_columns]
+  int64_t scales_stride;
+  ElementType scales_type;
+  const void* zeros;  // as scales; null unless zero_kind is code or value
+  int64_t zeros_stride;
+  ElementType zeros_type;
+  const float* table;  // [2^bits], or null: the code itself is the number
+  const float* s0;     // second-level scale of row i at s0[i * s0_stride], or null
+  int64_t s0_stride;   // 0: one s0 for the whole weight
+};
+
+}  // namespace lowbit
