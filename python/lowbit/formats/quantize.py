@@ -6,7 +6,7 @@ the stored scale is not added to the error of the codes.
 
 import torch
 
-from lowbit.errors import refuse
+from lowbit.errors import dtype_name, refuse, require_dtype
 from lowbit.formats.packing import PLANE_WIDTHS, pack_codes
 from lowbit.formats.quantization_rules import TableRule, integer_rule
 from lowbit.formats.tables import TABLE_NAMES, element_table
@@ -21,6 +21,7 @@ from lowbit.formats.weights import QuantizedWeight
 
 _OP = "quantize_weight"
 _E4M3_MAX = 448.0
+_W_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _SEARCHES = ("none", "mse")
 # Shrink factors of the clipping search. Below a third of the range no bell-shaped group gains.
 _SHRINKS = tuple(1.0 - i / 40 for i in range(28))
@@ -38,7 +39,7 @@ def quantize_weight(
     scale_dtype: torch.dtype | None = None,
     search: str = "none",
 ) -> QuantizedWeight:
-    """Quantize w[N, K] (float32, float16 or bfloat16) to codes of 1 to 8 bits.
+    """Quantize w[N, K] (float32, float16, bfloat16 or float64) to codes of 1 to 8 bits.
 
     group_size: columns that share a scale; -1 is one group a row. It need not divide K.
     element: "uint" (affine integers), "nf4", "e2m1", "e3m0", "e1m2", or a table float[2**bits] of
@@ -57,6 +58,7 @@ def quantize_weight(
     """
     table = _check_arguments(w, bits, group_size, element, search)
     scale_dtype = _resolve_scale_dtype(w, scale_dtype)
+    w = w.detach()
     n, k = w.shape
     group = k if group_size == -1 else min(group_size, k)
     rule = TableRule(table) if table is not None else integer_rule(bits, symmetric)
@@ -117,9 +119,8 @@ def _store_scales(
         stored = torch.where(scaled > 0, stored, ones.to(dtype))
     factor = stored.float() if s0 is None else stored.float() * s0
     if not torch.isfinite(factor).all():
-        name = str(dtype).removeprefix("torch.")
         remedy = "pass scale_dtype=torch.float32 or torch.bfloat16"
-        need = f"give scales within the range of {name}"
+        need = f"give scales within the range of {dtype_name(dtype)}"
         refuse(_OP, "w", need, f"a scale of {wanted.max().item():.3g}", remedy)
     return stored, factor
 
@@ -160,9 +161,9 @@ def _second_level(w: torch.Tensor, group: int, rule) -> torch.Tensor:
 
 def _check_arguments(w, bits, group_size, element, search) -> torch.Tensor | None:
     """Refuse what cannot be quantized; return the table of the element, None for "uint"."""
-    if not isinstance(w, torch.Tensor) or not w.is_floating_point():
-        got = getattr(w, "dtype", type(w).__name__)
-        refuse(_OP, "w", "be a floating-point tensor", got, error=TypeError)
+    if not isinstance(w, torch.Tensor):
+        refuse(_OP, "w", "be a tensor", type(w).__name__, error=TypeError)
+    require_dtype(_OP, "w", w.dtype, _W_DTYPES)
     if w.dim() != 2 or not w.shape[1]:
         refuse(_OP, "w", "be a matrix [N, K] with K >= 1", list(w.shape))
     if bits not in PLANE_WIDTHS:
@@ -171,7 +172,7 @@ def _check_arguments(w, bits, group_size, element, search) -> torch.Tensor | Non
         refuse(_OP, "group_size", "be at least 1, or -1 for one group a row", group_size)
     if search not in _SEARCHES:
         refuse(_OP, "search", f"be one of {', '.join(_SEARCHES)}", repr(search))
-    if not torch.isfinite(w).all():
+    if not torch.isfinite(w.float()).all():
         refuse(_OP, "w", "be finite", "NaN or Inf", "find the broken layer before quantizing")
     if isinstance(element, str):
         if element not in ("uint", *TABLE_NAMES):
@@ -196,7 +197,5 @@ def _check_table(table: torch.Tensor, bits: int) -> None:
 def _resolve_scale_dtype(w: torch.Tensor, scale_dtype: torch.dtype | None) -> torch.dtype:
     if scale_dtype is None:
         return torch.bfloat16 if w.dtype == torch.bfloat16 else torch.float16
-    if scale_dtype not in SCALE_DTYPES:
-        names = " or ".join(str(d).removeprefix("torch.") for d in SCALE_DTYPES)
-        refuse(_OP, "scale_dtype", f"be {names}", scale_dtype, error=TypeError)
+    require_dtype(_OP, "scale_dtype", scale_dtype, SCALE_DTYPES)
     return scale_dtype

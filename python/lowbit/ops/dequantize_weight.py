@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 
 from lowbit import registry
-from lowbit.errors import refuse
+from lowbit.errors import refuse, require_dtype
 from lowbit.formats.weight_format import (
     LAYOUTS,
     WeightFormat,
@@ -36,9 +36,7 @@ def problem(qweight, scales, zeros, table, s0, format, dtype) -> Problem:
 
 def check(qweight, scales, zeros, table, s0, format, dtype) -> None:
     check_weight(NAME, qweight, scales, zeros, table, s0, WeightFormat(*format))
-    if dtype not in OUT_DTYPES:
-        got = str(dtype).removeprefix("torch.")
-        refuse(NAME, "dtype", "be float32 or float16 or bfloat16", got, error=TypeError)
+    require_dtype(NAME, "dtype", dtype, OUT_DTYPES)
 
 
 def allocate(qweight, scales, zeros, table, s0, format, dtype) -> torch.Tensor:

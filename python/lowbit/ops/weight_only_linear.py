@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 
 from lowbit import registry
-from lowbit.errors import refuse
+from lowbit.errors import dtype_name, refuse, require_device, require_dtype, require_shape
 from lowbit.formats.numerics import MODES, mode_id, round_operand
 from lowbit.formats.weight_format import (
     LAYOUTS,
@@ -55,32 +55,21 @@ def check(x, qweight, scales, zeros, table, s0, bias, format, numerics) -> None:
     fmt = WeightFormat(*format)
     check_weight(NAME, qweight, scales, zeros, table, s0, fmt)
     if not 0 <= numerics < len(MODES):
-        refuse(NAME, "numerics", f"be 0 to {len(MODES) - 1}", numerics)
+        refuse(NAME, "numerics", f"be in 0..{len(MODES) - 1}", numerics)
     check_input(x, qweight, bias, fmt)
 
 
 def check_input(x, qweight, bias, fmt: WeightFormat) -> None:
     """What can differ from call to call once the weight itself was checked."""
     if x.dtype not in X_DTYPES:
-        got = str(x.dtype).removeprefix("torch.")
-        refuse(NAME, "x", "have dtype float32 or float16 or bfloat16", got, error=TypeError)
+        require_dtype(NAME, "x", x.dtype, X_DTYPES)
     if x.dim() < 1 or x.shape[-1] != fmt.k:
         refuse(NAME, "x", f"have shape [..., {fmt.k}]", list(x.shape))
-    if x.device != qweight.device:
-        refuse(NAME, "x", f"be on {qweight.device} with qweight", x.device, "move it with .to()")
+    require_device(NAME, "x", x, qweight.device)
     if bias is not None:
-        _check_bias(x, bias, fmt.n)
-
-
-def _check_bias(x, bias, n: int) -> None:
-    if bias.dtype != x.dtype and bias.dtype != torch.float32:
-        need = f"have x's dtype {str(x.dtype).removeprefix('torch.')} or float32"
-        got = str(bias.dtype).removeprefix("torch.")
-        refuse(NAME, "bias", need, got, error=TypeError)
-    if tuple(bias.shape) != (n,):
-        refuse(NAME, "bias", f"have shape [{n}]", list(bias.shape))
-    if bias.device != x.device:
-        refuse(NAME, "bias", f"be on {x.device} with x", bias.device, "move it with .to()")
+        require_dtype(NAME, "bias", bias.dtype, dict.fromkeys((x.dtype, torch.float32)))
+        require_shape(NAME, "bias", bias, (fmt.n,))
+        require_device(NAME, "bias", bias, x.device)
 
 
 def allocate(x, qweight, scales, zeros, table, s0, bias, format, numerics) -> torch.Tensor:
@@ -198,9 +187,8 @@ def _check_out(out, x, *rest) -> None:
         remedy = "leave it out, or call under torch.no_grad()"
         refuse(NAME, "out", "be None when a gradient is wanted", "a tensor", remedy)
     if out.dtype != x.dtype or tuple(out.shape) != shape or out.device != x.device:
-        got = f"{str(out.dtype).removeprefix('torch.')} {list(out.shape)} on {out.device}"
-        need = f"be {str(x.dtype).removeprefix('torch.')} {list(shape)} on {x.device}"
-        refuse(NAME, "out", need, got)
+        got = f"{dtype_name(out.dtype)} {list(out.shape)} on {out.device}"
+        refuse(NAME, "out", f"be {dtype_name(x.dtype)} {list(shape)} on {x.device}", got)
     if not out.is_contiguous():
         refuse(NAME, "out", "be contiguous", f"strides {list(out.stride())}")
     if any(t is not None and _share_memory(out, t) for t in (x, *rest[:6])):
