@@ -90,7 +90,7 @@ def _quantize_rows(w, bits, group, rule, scale_dtype, s0, search):
         error = rule.values(codes, factor.unsqueeze(-1), zeros).sub_(groups).square_()
         best = _keep_better(best, (error.mul_(valid).sum(-1), codes, scales, zeros.squeeze(-1)))
     _, codes, scales, zeros = best
-    codes = codes.reshape(n, -1)[:, :k].to(torch.uint8)
+    codes = codes.flatten(1)[:, :k].to(torch.uint8)
     return pack_codes(codes, bits), scales, rule.stored_zeros(zeros)
 
 
