@@ -165,6 +165,7 @@ class QuantizedWeight:
         fmt = self.format
         _check_range("slice_rows", start, stop, fmt.n, smallest=0)
         first, last = start // fmt.block_n, -(-stop // fmt.block_n)
+        last = first if start == stop else last
         if start % fmt.block_n and last - first > 1:
             need = f"start on a boundary of the {fmt.block_n}-row scale blocks"
             refuse("slice_rows", "start", need, start)
