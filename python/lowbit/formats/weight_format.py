@@ -72,18 +72,23 @@ def dequantize_parts(
     """The value rule in float32: what every backend's dequantization equals bit for bit."""
     codes = unpack_codes(qweight, fmt.bits, fmt.k)
     t = codes.float() if table is None else table[codes.long()]
-    scale = scales.float().repeat_interleave(fmt.block_n, 0)[: fmt.n]
+    scale = _rows(scales, fmt)
     if s0 is not None:
         scale = scale * s0.reshape(-1, 1)
     kind = ZERO_KINDS[fmt.zero_kind]
     if kind == "midpoint":
         t = t - float(1 << (fmt.bits - 1))
     elif kind == "code":
-        t = t - _spread(zeros.float().repeat_interleave(fmt.block_n, 0)[: fmt.n], fmt)
+        t = t - _spread(_rows(zeros, fmt), fmt)
     w = t * _spread(scale, fmt)
     if kind == "value":
-        w = w + _spread(zeros.float().repeat_interleave(fmt.block_n, 0)[: fmt.n], fmt)
+        w = w + _spread(_rows(zeros, fmt), fmt)
     return w
+
+
+def _rows(blocks: torch.Tensor, fmt: WeightFormat) -> torch.Tensor:
+    """One value a block of rows -> one a row, in float32: [N, G]."""
+    return blocks.float().repeat_interleave(max(1, min(fmt.block_n, fmt.n)), 0)[: fmt.n]
 
 
 def _spread(groups: torch.Tensor, fmt: WeightFormat) -> torch.Tensor:
