@@ -120,7 +120,7 @@ class Op:
         LIBRARY.impl(f"{self.name}_out", self._call_out, "CompositeExplicitAutograd")
         torch.library.register_fake(f"lowbit::{self.name}_out", _fake_nothing, lib=LIBRARY)
         self.add_kernel(Kernel("reference", {}, "the definition"))
-        LIBRARY.impl(f"{self.name}__reference", reference, "CompositeExplicitAutograd")
+        LIBRARY.impl(f"{self.name}__reference", _plain(reference), "CompositeExplicitAutograd")
 
     def _with_outputs(self) -> str:
         marks = "abcdefgh"
@@ -252,6 +252,16 @@ def explain(op: str, *args: Any, **kwargs: Any) -> Choice:
     return definition.choose(
         definition.problem(*definition.flatten(*args, **kwargs)), forced_backend()
     )
+
+
+def _plain(reference: Callable) -> Callable:
+    """The reference as a compiled kernel runs: autocast casts nothing in it, autograd sees nothing."""
+
+    def run(*args: Any) -> None:
+        with torch.no_grad(), torch.autocast(args[-1].device.type, enabled=False):
+            reference(*args)
+
+    return run
 
 
 def _fake_nothing(*args: Any) -> None:
