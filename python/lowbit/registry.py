@@ -148,13 +148,23 @@ class Op:
         return getattr(torch.ops.lowbit, f"{self.name}_out").default
 
     def _call(self, *args):
-        out = self.allocate(*args)
-        self._kernel(args)(*args, *(out if type(out) is tuple else (out,)))
+        try:
+            out = self.allocate(*args)
+            kernel = self._kernel(args)
+        except Exception:
+            self.check(*args)  # the public function did so; a direct call may not fit the schema
+            raise
+        kernel(*args, *(out if type(out) is tuple else (out,)))
         return out
 
     def _call_out(self, *args):
-        inputs = args[: len(args) - len(self.outputs)]
-        self._kernel(inputs)(*args)
+        inputs = args[: -len(self.outputs)]
+        try:
+            kernel = self._kernel(inputs)
+        except Exception:
+            self.check(*inputs)
+            raise
+        kernel(*args)
 
     def _fake(self, *args):
         self.check(*args)
