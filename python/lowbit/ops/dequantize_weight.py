@@ -11,6 +11,7 @@ from lowbit.formats.weight_format import (
     WeightFormat,
     check_weight,
     dequantize_parts,
+    read_format,
 )
 from lowbit.formats.weights import QuantizedWeight
 
@@ -35,7 +36,7 @@ def problem(qweight, scales, zeros, table, s0, format, dtype) -> Problem:
 
 
 def check(qweight, scales, zeros, table, s0, format, dtype) -> None:
-    check_weight(NAME, qweight, scales, zeros, table, s0, WeightFormat(*format))
+    check_weight(NAME, qweight, scales, zeros, table, s0, read_format(NAME, format))
     require_dtype(NAME, "dtype", dtype, OUT_DTYPES)
 
 

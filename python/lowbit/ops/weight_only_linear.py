@@ -13,6 +13,7 @@ from lowbit.formats.weight_format import (
     WeightFormat,
     check_weight,
     dequantize_parts,
+    read_format,
 )
 from lowbit.formats.weights import QuantizedWeight
 from lowbit.ops.weight_only_linear_backward import weight_only_linear_backward
@@ -52,7 +53,7 @@ def problem(x, qweight, scales, zeros, table, s0, bias, format, numerics) -> Pro
 
 
 def check(x, qweight, scales, zeros, table, s0, bias, format, numerics) -> None:
-    fmt = WeightFormat(*format)
+    fmt = read_format(NAME, format)
     check_weight(NAME, qweight, scales, zeros, table, s0, fmt)
     if not 0 <= numerics < len(MODES):
         refuse(NAME, "numerics", f"be in 0..{len(MODES) - 1}", numerics)

@@ -10,6 +10,7 @@ from lowbit.formats.weight_format import (
     WeightFormat,
     check_weight,
     dequantize_parts,
+    read_format,
 )
 
 NAME = "weight_only_linear_backward"
@@ -33,7 +34,7 @@ def problem(grad, qweight, scales, zeros, table, s0, format) -> Problem:
 
 
 def check(grad, qweight, scales, zeros, table, s0, format) -> None:
-    fmt = WeightFormat(*format)
+    fmt = read_format(NAME, format)
     check_weight(NAME, qweight, scales, zeros, table, s0, fmt)
     if grad.dim() < 1 or grad.shape[-1] != fmt.n:
         refuse(NAME, "grad", f"have shape [..., {fmt.n}]", list(grad.shape))
