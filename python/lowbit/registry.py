@@ -120,7 +120,8 @@ class Op:
         LIBRARY.impl(f"{self.name}_out", self._call_out, "CompositeExplicitAutograd")
         torch.library.register_fake(f"lowbit::{self.name}_out", _fake_nothing, lib=LIBRARY)
         self.add_kernel(Kernel("reference", {}, "the definition"))
-        LIBRARY.impl(f"{self.name}__reference", _plain(reference), "CompositeExplicitAutograd")
+        self._reference = reference
+        LIBRARY.impl(f"{self.name}__reference", self._call_reference, "CompositeExplicitAutograd")
 
     def _with_outputs(self) -> str:
         marks = "abcdefgh"
@@ -165,6 +166,23 @@ class Op:
             self.check(*inputs)
             raise
         kernel(*args)
+
+    def _call_reference(self, *args):
+        """The reference as a compiled kernel runs: all checked, nothing cast, no graph recorded."""
+        inputs, outputs = args[: -len(self.outputs)], args[-len(self.outputs) :]
+        self.check(*inputs)
+        self._check_outputs(inputs, outputs)
+        with torch.no_grad(), torch.autocast(outputs[0].device.type, enabled=False):
+            self._reference(*args)
+
+    def _check_outputs(self, inputs: tuple, outputs: tuple) -> None:
+        own = self.allocate(*inputs)
+        own = own if type(own) is tuple else (own,)
+        for name, given, like in zip(self.outputs, outputs, own, strict=True):
+            if _kind(given) != _kind(like):
+                refuse(self.name, name, f"be {_kind(like)}", _kind(given))
+            if not given.is_contiguous():
+                refuse(self.name, name, "be contiguous", f"strides {list(given.stride())}")
 
     def _fake(self, *args):
         self.check(*args)
@@ -264,14 +282,8 @@ def explain(op: str, *args: Any, **kwargs: Any) -> Choice:
     )
 
 
-def _plain(reference: Callable) -> Callable:
-    """The reference as a compiled kernel runs: autocast casts nothing in it, autograd sees nothing."""
-
-    def run(*args: Any) -> None:
-        with torch.no_grad(), torch.autocast(args[-1].device.type, enabled=False):
-            reference(*args)
-
-    return run
+def _kind(tensor: torch.Tensor) -> str:
+    return f"{_show(tensor.dtype)} {list(tensor.shape)} on {tensor.device}"
 
 
 def _fake_nothing(*args: Any) -> None:
