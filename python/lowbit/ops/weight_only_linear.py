@@ -90,7 +90,7 @@ def flatten(x, qweight: QuantizedWeight, bias=None, *, mode: str | None = None) 
         refuse(NAME, "qweight", "be a QuantizedWeight", type(qweight).__name__, remedy, TypeError)
     if not isinstance(x, torch.Tensor):
         refuse(NAME, "x", "be a tensor", type(x).__name__, error=TypeError)
-    if torch.is_autocast_enabled(x.device.type) and x.dtype in X_DTYPES:
+    if not x.is_meta and torch.is_autocast_enabled(x.device.type) and x.dtype in X_DTYPES:
         x = x.to(torch.get_autocast_dtype(x.device.type))
         bias = bias if bias is None else bias.to(x.dtype)
     check_input(x, qweight.qweight, bias, qweight.format)
