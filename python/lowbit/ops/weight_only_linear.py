@@ -134,14 +134,32 @@ class _Linear(torch.autograd.Function):
     def backward(ctx, grad):
         grad_x = grad_bias = None
         if ctx.needs_input_grad[0]:
-            grad_x = _backward_under(ctx.backend, grad, ctx.saved_tensors, ctx.fmt)
+            twice = torch.is_grad_enabled() and grad.requires_grad
+            run = _InputGradient.apply if twice else _input_gradient
+            grad_x = run(grad, ctx.backend, ctx.fmt, *ctx.saved_tensors)
         if ctx.needs_input_grad[1]:
             rows = grad.reshape(-1, grad.shape[-1])
             grad_bias = rows.sum(0, dtype=torch.float32).to(ctx.bias_dtype)
         return grad_x, grad_bias, None, None, None, None, None, None, None
 
 
-def _backward_under(backend, grad, tensors, fmt):
+class _InputGradient(torch.autograd.Function):
+    """grad @ w for a second derivative: linear in grad, so its gradient is the op without bias."""
+
+    @staticmethod
+    def forward(ctx, grad, backend, fmt, *tensors):
+        ctx.save_for_backward(*tensors)
+        ctx.fmt = fmt
+        return _input_gradient(grad, backend, fmt, *tensors)
+
+    @staticmethod
+    def backward(ctx, grad):
+        exact = mode_id(NAME, "exact")
+        again = _Linear.apply(grad, None, *ctx.saved_tensors, ctx.fmt, exact)
+        return again, None, None, *(None for _ in ctx.saved_tensors)
+
+
+def _input_gradient(grad, backend, fmt, *tensors):
     if backend is None:
         return weight_only_linear_backward(grad, tensors, fmt)
     with registry.use_backend(backend):
