@@ -62,7 +62,8 @@ class SignRule(AffineRule):
         return 2.0 * groups.abs().sum(-1) / valid.sum(-1)
 
     def zeros(self, groups, valid, scale, shrink):
-        return torch.full_like(scale, 0.5)
+        # Zeros have the code 1: around the zero point 1 a group of nothing else stays zero.
+        return torch.where(groups.abs().amax(-1, keepdim=True) > 0, 0.5, 1.0)
 
     def codes(self, groups, scale, zeros):
         return (groups >= 0).float()
@@ -87,7 +88,9 @@ class MeanSignRule(AffineRule):
         return 2.0 * spread.sum(-1) / valid.sum(-1)
 
     def zeros(self, groups, valid, scale, shrink):
-        return (self._mean(groups, valid) - 0.5 * scale).to(torch.float16).float()
+        # A constant group has no spread, and the scale 1 that it gets must not stand for one.
+        spread = torch.where(self.scale(groups, valid).unsqueeze(-1) > 0, scale, 0.0)
+        return (self._mean(groups, valid) - 0.5 * spread).to(torch.float16).float()
 
     def codes(self, groups, scale, zeros):
         return (groups >= zeros + 0.5 * scale).float()
