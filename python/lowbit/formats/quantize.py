@@ -91,7 +91,11 @@ def _quantize_rows(w, bits, group, rule, scale_dtype, s0, search):
         best = _keep_better(best, (error.mul_(valid).sum(-1), codes, scales, zeros.squeeze(-1)))
     _, codes, scales, zeros = best
     codes = codes.flatten(1)[:, :k].to(torch.uint8)
-    return pack_codes(codes, bits), scales, rule.stored_zeros(zeros)
+    stored = rule.stored_zeros(zeros)
+    if stored is not None and not torch.isfinite(stored).all():
+        need = f"give zero points within the range of {dtype_name(stored.dtype)}"
+        refuse(_OP, "w", need, f"a largest weight of {w.abs().max().item():.3g}")
+    return pack_codes(codes, bits), scales, stored
 
 
 def _in_groups(w: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Tensor]:
