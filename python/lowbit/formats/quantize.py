@@ -130,10 +130,14 @@ def _store_scales(
 
 
 def round_up_to_power_of_two(scales: torch.Tensor) -> torch.Tensor:
-    """Positive float32 scales -> float8_e8m0fnu, the next power of two at or above each."""
+    """Positive float32 scales -> float8_e8m0fnu, the next power of two at or above each.
+
+    NaN above 2**127, the largest number of the dtype.
+    """
     mantissa, exponent = torch.frexp(scales)
     exponent = exponent - (mantissa == 0.5).to(exponent.dtype)
-    biased = (exponent + 127).clamp_(0, 254).to(torch.uint8)
+    biased = (exponent + 127).clamp_(0, 254)
+    biased = torch.where(scales > 2.0**127, 255, biased).to(torch.uint8)
     return biased.view(torch.float8_e8m0fnu)
 
 
