@@ -164,7 +164,9 @@ def _second_level(w: torch.Tensor, group: int, rule) -> torch.Tensor:
     rows = max(1, _BLOCK_ELEMENTS // w.shape[1])
     peaks = [rule.scale(*_in_groups(b.float(), group)).max() for b in w.split(rows) if b.numel()]
     peak = torch.stack(peaks).max() if peaks else w.new_zeros((), dtype=torch.float32)
-    return torch.where(peak > 0, peak / _E4M3_MAX, torch.ones_like(peak))
+    # Below the normal numbers the quotient would lose its precision, and its products vanish.
+    smallest = torch.finfo(torch.float32).smallest_normal
+    return torch.where(peak > 0, (peak / _E4M3_MAX).clamp_min(smallest), torch.ones_like(peak))
 
 
 def _check_arguments(w, bits, group_size, element, search) -> torch.Tensor | None:
