@@ -8,7 +8,7 @@ import torch
 
 from lowbit.errors import dtype_name, refuse, require_dtype
 from lowbit.formats.packing import PLANE_WIDTHS, pack_codes
-from lowbit.formats.quantization_rules import TableRule, integer_rule
+from lowbit.formats.quantization_rules import TableRule, integer_rule, sum_columns
 from lowbit.formats.tables import TABLE_NAMES, element_table
 from lowbit.formats.weight_format import (
     FORMAT_VERSION,
@@ -88,7 +88,7 @@ def _quantize_rows(w, bits, group, rule, scale_dtype, s0, search):
         zeros = rule.zeros(groups, valid, factor.unsqueeze(-1), shrink)
         codes = rule.codes(groups, factor.unsqueeze(-1), zeros)
         error = rule.values(codes, factor.unsqueeze(-1), zeros).sub_(groups).square_()
-        best = _keep_better(best, (error.mul_(valid).sum(-1), codes, scales, zeros.squeeze(-1)))
+        best = _keep_better(best, (sum_columns(error.mul_(valid)), codes, scales, zeros.squeeze(-1)))
     _, codes, scales, zeros = best
     codes = codes.flatten(1)[:, :k].to(torch.uint8)
     stored = rule.stored_zeros(zeros)
