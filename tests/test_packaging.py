@@ -172,12 +172,12 @@ class Environment:
     """A virtual environment that borrows the installed packages, torch first of all, by links."""
 
     def __init__(self, folder: Path):
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        self.python = folder / "bin/python"
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+        self.folder, self.python = folder, folder / "bin/python"
         site = next(folder.glob("lib/python*/site-packages"))
         for entry in Path(torch.__file__).parents[1].iterdir():
             own = "lowbit" in entry.name.lower() or entry.suffix == ".pth"
-            if not own and not (site / entry.name).exists():
+            if not own:
                 (site / entry.name).symlink_to(entry)
 
     def run(self, *arguments, cwd: Path, check: bool = True, **variables: str) -> str:
@@ -215,9 +215,9 @@ def tree(tmp_path_factory):
     return shutil.copytree(ROOT, target, ignore=unwanted)
 
 
-@pytest.fixture
-def environment(tmp_path):
-    return Environment(tmp_path / "venv")
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    return Environment(tmp_path_factory.mktemp("environment") / "venv")
 
 
 def imported_from(environment: Environment, folder: Path) -> Path:
@@ -232,7 +232,7 @@ def test_wheel_is_built_against_the_installed_torch(environment, tree, tmp_path)
     log = environment.pip("install", ".", cwd=tree)
     assert "Collecting torch" not in log
     assert "leaving out the CUDA kernels: LOWBIT_CUDA=0" in log
-    assert imported_from(environment, tmp_path).is_relative_to(tmp_path / "venv")
+    assert imported_from(environment, tmp_path).is_relative_to(environment.folder)
 
 
 @pytest.mark.slow
@@ -251,7 +251,7 @@ def test_sdist_builds_elsewhere(environment, tree, tmp_path):
     assert "csrc/exports.map" in names
     assert set(listed.stdout.split()) - names == set()
     environment.pip("install", sdist, cwd=tmp_path)
-    assert imported_from(environment, tmp_path).is_relative_to(tmp_path / "venv")
+    assert imported_from(environment, tmp_path).is_relative_to(environment.folder)
 
 
 @pytest.mark.slow
