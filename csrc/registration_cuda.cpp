@@ -1,0 +1,24 @@
+// The CUDA kernels as internal torch ops. Their schemas are defined in Python (lowbit/ops). Built
+// for the host model, the same list registers the texts as backend cuda_model on CPU tensors.
+#include "torch_checks.h"
+
+#ifdef LOWBIT_HOST_MODEL
+#define LOWBIT_DISPATCH_KEY CPU
+#define LOWBIT_KERNEL_NAME(op) op "__cuda_model"
+#else
+#define LOWBIT_DISPATCH_KEY CUDA
+#define LOWBIT_KERNEL_NAME(op) op "__cuda"
+#endif
+
+namespace lowbit::cuda {
+
+void dequantize_weight(const Tensor& qweight, const Tensor& scales,
+                       const std::optional<Tensor>& zeros, const std::optional<Tensor>& table,
+                       const std::optional<Tensor>& s0, const std::vector<int64_t>& format,
+                       ScalarType dtype, const Tensor& out);
+
+STABLE_TORCH_LIBRARY_IMPL(lowbit, LOWBIT_DISPATCH_KEY, m) {
+  m.impl(LOWBIT_KERNEL_NAME("dequantize_weight"), TORCH_BOX(&dequantize_weight));
+}
+
+}  // namespace lowbit::cuda
