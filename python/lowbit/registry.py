@@ -159,7 +159,7 @@ class Op:
         return out
 
     def _call_out(self, *args):
-        inputs = args[: -len(self.outputs)]
+        inputs = args[: len(args) - len(self.outputs)]
         try:
             kernel = self._kernel(inputs)
         except Exception:
@@ -169,7 +169,8 @@ class Op:
 
     def _call_reference(self, *args):
         """The reference as a compiled kernel runs: all checked, nothing cast, no graph recorded."""
-        inputs, outputs = args[: -len(self.outputs)], args[-len(self.outputs) :]
+        count = len(args) - len(self.outputs)
+        inputs, outputs = args[:count], args[count:]
         self.check(*inputs)
         self._check_outputs(inputs, outputs)
         with torch.no_grad(), torch.autocast(outputs[0].device.type, enabled=False):
