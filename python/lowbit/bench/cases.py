@@ -15,7 +15,8 @@ import zlib
 
 import torch
 
-from lowbit.bench.weight_specs import WeightSpec, dtype_name
+from lowbit.bench.weight_specs import WeightSpec
+from lowbit.errors import dtype_name
 from lowbit.formats.numerics import MODES
 from lowbit.formats.tables import TABLE_NAMES
 from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_DTYPES, ZERO_KINDS

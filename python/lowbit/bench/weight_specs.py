@@ -7,6 +7,7 @@ import math
 
 import torch
 
+from lowbit.errors import dtype_name
 from lowbit.formats.packing import plane_words
 from lowbit.formats.quantize import quantize_weight
 from lowbit.formats.tables import element_table
@@ -125,8 +126,3 @@ class WeightSpec:
         zero_bytes = self.zero_dtype.itemsize if self.zeros in ("code", "value") else 0
         words = self.n * sum(plane_words(self.bits, self.k))
         return 4 * words + row_blocks * groups * (self.scales.itemsize + zero_bytes)
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """float16 for torch.float16."""
-    return str(dtype).removeprefix("torch.")
