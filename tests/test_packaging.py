@@ -88,6 +88,18 @@ def test_torch_is_found_where_an_isolated_build_hides_it(config, monkeypatch, tm
     assert config.find_torch().path == made
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_system_packages_count_where_the_environment_shares_them(
+    config, monkeypatch, tmp_path, shared
+):
+    setting = f"include-system-site-packages = {str(shared).lower()}"
+    (tmp_path / "pyvenv.cfg").write_text(setting)
+    monkeypatch.setattr(config.sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(config.sys, "base_prefix", "/system")
+    found = any(folder.startswith("/system") for folder in config.site_folders())
+    assert found == shared
+
+
 def test_a_wrong_torch_dir_is_refused(config, monkeypatch, tmp_path):
     monkeypatch.setenv("LOWBIT_TORCH_DIR", str(tmp_path))
     with pytest.raises(SystemExit, match="LOWBIT_TORCH_DIR must be the folder of a torch >= 2.11"):
@@ -163,6 +175,9 @@ def test_jobs_fit_into_memory(config, monkeypatch):
     assert config.job_count() == 1
     monkeypatch.setenv("MAX_JOBS", "7")
     assert config.job_count() == 7
+    monkeypatch.setenv("MAX_JOBS", "0")
+    with pytest.raises(SystemExit, match="MAX_JOBS must be a positive number, got 0"):
+        config.job_count()
 
 
 # --- Real builds --------------------------------------------------------------------------------
@@ -200,7 +215,7 @@ class Environment:
 
 
 IMPORT_ALL = """
-import importlib.resources, lowbit.triton_kernels, lowbit.bench.peers
+import importlib.resources, lowbit.registry, lowbit.triton_kernels, lowbit.bench.peers
 from lowbit import native
 assert importlib.resources.files("lowbit").joinpath("py.typed").is_file()
 print(lowbit.__file__, native.load("_ops_cpu").loaded)
@@ -236,22 +251,24 @@ def test_wheel_is_built_against_the_installed_torch(environment, tree, tmp_path)
 
 
 @pytest.mark.slow
-def test_sdist_builds_elsewhere(environment, tree, tmp_path):
+def test_sdist_builds_elsewhere_without_simd(environment, tree, tmp_path):
     build = "from setuptools import build_meta; build_meta.build_sdist('dist')"
     environment.run("-c", build, cwd=tree)
     (sdist,) = tree.glob("dist/*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     listed = subprocess.run(
-        ["git", "ls-files", "csrc", "python", "tests", "bench", "docs", "triton_kernels", "*.py"],
+        ["git", "ls-files", "csrc", "python", "tests", "bench", "docs", "triton_kernels"],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
-    assert "csrc/exports.map" in names
+    assert {"_build_backend.py", "csrc/exports.map", "tests/test_packaging.py"} <= names
     assert set(listed.stdout.split()) - names == set()
-    environment.pip("install", sdist, cwd=tmp_path)
+    environment.pip("install", sdist, cwd=tmp_path, LOWBIT_SIMD="0")
     assert imported_from(environment, tmp_path).is_relative_to(environment.folder)
+    ask = "from lowbit import native; print(native.build_info()['simd'], native.isa())"
+    assert environment.run("-c", ask, cwd=tmp_path).split() == ["False", "scalar"]
 
 
 @pytest.mark.slow

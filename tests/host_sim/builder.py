@@ -1,0 +1,83 @@
+"""Builds the CUDA texts for the host model with g++; cached by the content of all inputs."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+CSRC = ROOT / "csrc"
+CACHE = ROOT / "build" / "host_sim"
+TORCH = Path(torch.__file__).parent
+
+_COMMON = (
+    "-std=c++20",
+    "-Wall",
+    "-Werror",
+    "-fvisibility=hidden",
+    "-ffp-contract=off",
+    "-DLOWBIT_HOST_MODEL",
+)
+# ThreadSanitizer has nothing to say here: threads of the model run one after the other, and kernels
+# without barriers never order one thread's accesses after another's.
+FLAVOURS = {
+    "plain": ("-O2",),
+    "asan": ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
+}
+_TORCH_FLAGS = (
+    "-shared",
+    "-fPIC",
+    "-DTORCH_TARGET_VERSION=0x020b000000000000",
+    "-isystem",
+    str(TORCH / "include"),
+    f"-L{TORCH / 'lib'}",
+    "-Wl,--no-as-needed",
+    "-ltorch",
+)
+
+
+def build_library() -> Path:
+    """The shared library that registers every CUDA text as `<op>__cuda_model` on CPU tensors."""
+    kernels = sorted((CSRC / "cuda").glob("*.cu"))
+    sources = [*kernels, CSRC / "registration_cuda.cpp", HERE / "model_control.cpp"]
+    return _build("cuda_model.so", sources, CSRC, FLAVOURS["plain"], _TORCH_FLAGS)
+
+
+def build_program(
+    name: str, flavour: str, csrc: Path = CSRC, defines: tuple[str, ...] = ()
+) -> Path:
+    """A program without torch: tests/host_sim/<name>.cpp over the texts in `csrc`."""
+    return _build(name, [HERE / f"{name}.cpp"], csrc, (*FLAVOURS[flavour], *defines), ())
+
+
+def _build(name: str, sources: list[Path], csrc: Path, flags, link) -> Path:
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if compiler is None:
+        pytest.skip("no C++ compiler found")
+    folder = CACHE / _key(compiler, sources, csrc, flags, link)
+    program = folder / name
+    if not program.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / f"{name}.{os.getpid()}"
+        # Sources follow "-x c++": the compiler does not know the suffix .cu.
+        files = ["-x", "c++", *map(str, sources), "-x", "none"]
+        command = [compiler, *_COMMON, *flags, f"-I{csrc}", *files, "-o", str(unfinished), *link]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        unfinished.replace(program)
+    return program
+
+
+def _key(compiler: str, sources: list[Path], csrc: Path, flags, link) -> str:
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
+    state = hashlib.sha256(repr((version, torch.__version__, _COMMON, flags, link)).encode())
+    headers = [*csrc.glob("*.h"), *(csrc / "cuda").glob("*.*h")]
+    for path in [*sources, *sorted(headers)]:
+        state.update(path.name.encode())
+        state.update(path.read_bytes())
+    return state.hexdigest()[:20]

@@ -1,0 +1,206 @@
+"""The CUDA texts on the host model: values against the reference, bounds, and seeded mistakes."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+import torch
+
+import lowbit
+from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_DTYPES, ZERO_KINDS
+from lowbit.formats.weights import QuantizedWeight
+from lowbit.ops.dequantize_weight import OUT_DTYPES
+from tests.host_sim import backend, builder
+from tests.weight_cases import assert_same_bits, random_weight
+
+SHAPES = ((1, 1), (1, 40), (3, 33), (5, 64), (2, 257), (7, 24))
+
+
+@pytest.fixture(scope="module")
+def set_seed():
+    return backend.load()
+
+
+def check_values(weight: QuantizedWeight, dtype: torch.dtype, offset: int = 16) -> None:
+    """Runs the kernel into the middle of a buffer and looks at all of the buffer."""
+    n, k = weight.shape
+    canary = torch.full((n * k + 48,), 77.0, dtype=dtype)
+    out = canary[offset : offset + n * k].view(n, k)
+    torch.ops.lowbit.dequantize_weight__cuda_model(*weight.tensors, weight.format, dtype, out)
+    assert_same_bits(out, weight.dequantize(dtype))
+    assert (canary[:offset] == 77.0).all() and (canary[offset + n * k :] == 77.0).all()
+
+
+@pytest.mark.parametrize("dtype", OUT_DTYPES, ids=str)
+@pytest.mark.parametrize("kind", ZERO_KINDS)
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_every_format(set_seed, bits, kind, dtype):
+    for seed, (n, k) in enumerate(SHAPES):
+        set_seed(seed)
+        for block_k in {1, 5, 8, 32, k}:
+            weight = random_weight(n, k, bits, kind=kind, block=(1 + seed % 3, block_k), seed=seed)
+            check_values(weight, dtype)
+            check_values(weight, dtype, offset=17)
+
+
+@pytest.mark.parametrize("s0", [None, "tensor", "row"])
+@pytest.mark.parametrize("zeros", ZERO_DTYPES, ids=str)
+@pytest.mark.parametrize("scales", SCALE_DTYPES, ids=str)
+def test_stored_dtypes(set_seed, scales, zeros, s0):
+    for kind in ("code", "value"):
+        weight = random_weight(
+            9, 160, 4, block=(2, 7), kind=kind, scales=scales, zeros=zeros, s0=s0
+        )
+        check_values(weight, torch.float32)
+        check_values(weight, torch.bfloat16)
+
+
+@pytest.mark.parametrize("kind", ZERO_KINDS)
+@pytest.mark.parametrize("bits", range(1, 5))
+def test_tables(set_seed, bits, kind):
+    for dtype in OUT_DTYPES:
+        check_values(random_weight(4, 72, bits, kind=kind, table=True, s0="row"), dtype)
+
+
+@pytest.mark.parametrize("k", [8, 999, 1000])
+def test_order_of_threads_does_not_matter(set_seed, k):
+    """Enough runs that each thread of the model's small grid takes several."""
+    weight = random_weight(160000 // k, k, 5, block=(1, 16), kind="code")
+    for seed in range(4):
+        set_seed(seed)
+        check_values(weight, torch.float16)
+
+
+def test_through_the_public_function(set_seed):
+    weight = lowbit.quantize_weight(torch.randn(33, 130), bits=3, group_size=48)
+    sliced = weight.slice_rows(5, 20).slice_columns(48, 111)
+    with lowbit.use_backend("cuda_model"):
+        for each in (weight, sliced, weight.slice_rows(4, 4)):
+            assert_same_bits(
+                lowbit.dequantize_weight(each, torch.bfloat16), each.dequantize(torch.bfloat16)
+            )
+
+
+REFUSALS = {
+    "qweight must be int32, got int64": {"qweight": lambda t: t.long()},
+    "qweight must have shape [4, 8], got [3, 8]": {"qweight": lambda t: t[:3]},
+    "qweight must have unit stride along its last dimension, got stride 4": {
+        "qweight": lambda t: t.t().contiguous().t()
+    },
+    "scales must have shape [4, 2], got [2, 4]": {"scales": lambda t: t.reshape(2, 4)},
+    "zeros must be a tensor for zero_kind 2, got None": {"zeros": lambda t: None},
+    "format must have bits in 1..8, got 9": {"format": lambda f: [1, 9, *f[2:]]},
+    "dtype must be float32, float16 or bfloat16, got float64": {"dtype": lambda d: torch.float64},
+    "out must be float32, got float16": {"out": lambda t: t.half()},
+    "out must be contiguous, got strides [1, 4]": {"out": lambda t: t.t().contiguous().t()},
+}
+
+
+@pytest.mark.parametrize("sentence", REFUSALS)
+def test_refusals(set_seed, sentence):
+    weight = random_weight(4, 64, 4)
+    names = ("qweight", "scales", "zeros", "table", "s0", "format", "dtype", "out")
+    given = (*weight.tensors, list(weight.format), torch.float32, torch.zeros(4, 64))
+    call = dict(zip(names, given, strict=True))
+    for name, change in REFUSALS[sentence].items():
+        call[name] = change(call[name])
+    kernel = torch.ops.lowbit.dequantize_weight__cuda_model.default
+    before = call["out"].clone()
+    with pytest.raises(RuntimeError, match=re.escape(f"dequantize_weight: {sentence}")):
+        kernel(*call.values())
+    assert torch.equal(call["out"], before)
+
+
+# ---- bounds and seeded mistakes, in a program without torch ----
+
+
+def run(program, first: int, count: int) -> subprocess.CompletedProcess:
+    # The leak checker's own exit status would hide that of the program.
+    environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
+    command = [program, str(first), str(count)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("flavour", builder.FLAVOURS)
+def test_random_cases(flavour):
+    done = run(builder.build_program("check_dequantize_weight", flavour), 1, 400)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# file, text, what it becomes, bits of the case, the build that must notice, its words
+MISTAKES = {
+    "read behind the plane": (
+        "dequantize_weight.cuh", "first + i < plane_words ?", "true ?", 8, "asan",
+        "heap-buffer-overflow",
+    ),
+    "store behind the row": (
+        "dequantize_weight.cuh", "if (i < count) store_element", "store_element", 4, "asan",
+        "heap-buffer-overflow",
+    ),
+    "whole store of a short run": (
+        "config.h", "p.format.k % c.run == 0 && ", "", 4, "asan", "heap-buffer-overflow",
+    ),
+    "whole store off 16 bytes": (
+        "config.h", " && p.out_address % kStoreBytes == 0", "", 4, "plain",
+        "must be aligned to 16 bytes",
+    ),
+    "thread past the last row": (
+        "dequantize_weight.cuh", "row < w.format.n", "row <= w.format.n", 2, "asan",
+        "heap-buffer-overflow",
+    ),
+    "scale behind the last group": (
+        "dequantize_weight.cuh", "first + i == end && end < f.k", "first + i == end", 4, "asan",
+        "heap-buffer-overflow",
+    ),
+    "wrong shift within the word": (
+        "dequantize_weight.cuh", "run % kRunsPerWord * kBits", "run % kRunsPerWord * kWidth", 2,
+        "plain", "wrong value",
+    ),
+    "second plane not shifted": (
+        "dequantize_weight.cuh", "fields.field(i) << kShift", "fields.field(i)", 3, "plain",
+        "wrong value",
+    ),
+    "padding taken for the second plane": (
+        "dequantize_weight.cuh", "(plane + words, k", "(plane + words - 1, k", 3, "plain",
+        "wrong value",
+    ),
+    "group of the next column": (
+        "dequantize_weight.cuh", "c.block_k.divide(first)", "c.block_k.divide(first + 1)", 4,
+        "plain", "wrong value",
+    ),
+    "run in one group by mistake": (
+        "dequantize_weight.cuh", "end >= first + kRun ||", "end + 1 >= first + kRun ||", 4,
+        "plain", "wrong value",
+    ),
+    "row skipped in the step": (
+        "dequantize_weight.cuh", "      ++row;\n", "", 4, "plain", "wrong value",
+    ),
+    "one rounding where the rule has two": (
+        "dequantize_weight.cuh", "add_rn(mul_rn(number, g.scale), g.zero)",
+        "std::fma(number, g.scale, g.zero)", 4, "plain", "wrong value",
+    ),
+    "divisor rounded down": (
+        "config.h", "/ static_cast<uint64_t>(value) + 1", "/ static_cast<uint64_t>(value)", 4,
+        "plain", "wrong value",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_seeded_mistake_is_caught(mistake, tmp_path):
+    name, text, changed, bits, flavour, words = MISTAKES[mistake]
+    shutil.copytree(builder.CSRC, tmp_path / "csrc", ignore=shutil.ignore_patterns("cpu"))
+    file = tmp_path / "csrc" / "cuda" / name
+    original = file.read_text()
+    assert original.count(text) == 1, "the text to change must stand there once"
+    file.write_text(original.replace(text, changed))
+    bits_only = (f"-DLOWBIT_CHECK_BITS={bits}",)
+    program = builder.build_program(
+        "check_dequantize_weight", flavour, tmp_path / "csrc", bits_only
+    )
+    done = run(program, 1, 400)
+    assert done.returncode != 0
+    assert words in done.stdout + done.stderr
