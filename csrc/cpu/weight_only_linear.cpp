@@ -56,7 +56,9 @@ Tensor matrix_rows(const Tensor& x, int64_t& stride) {
 void read_bias(const std::optional<Tensor>& bias, Device device, WeightOnlyLinearParams& p) {
   if (!bias) return;
   require_device(kOp, "bias", *bias, device);
-  p.bias_type = require_dtype(kOp, "bias", *bias, {p.x_type, ElementType::kFloat32});
+  p.bias_type = p.x_type == ElementType::kFloat32
+                    ? require_dtype(kOp, "bias", *bias, {ElementType::kFloat32})
+                    : require_dtype(kOp, "bias", *bias, {p.x_type, ElementType::kFloat32});
   require_shape(kOp, "bias", *bias, {p.weight.format.n});
   p.bias = input_pointer(kOp, "bias", *bias);
   p.bias_stride = bias->stride(0);
@@ -122,8 +124,9 @@ void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& sc
   require_out(out, x, device, p);
   p.m = x.numel() / k;
   if (p.m == 0 || p.weight.format.n == 0) return;
+  input_pointer(kOp, "x", x);  // before a copy reads it
   const Tensor rows = matrix_rows(x, p.x_stride);
-  p.x = input_pointer(kOp, "x", rows);
+  p.x = rows.const_data_ptr();
   p.out = output_pointer(kOp, "out", out);
   run_passes(p);
 }
