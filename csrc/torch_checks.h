@@ -241,8 +241,8 @@ inline void require_field(const char* op, const char* field, int64_t value, int6
 inline WeightFormat read_weight_format(const char* op, const std::vector<int64_t>& f) {
   LOWBIT_CHECK(static_cast<int64_t>(f.size()) == kWeightFormatFields, op, "format",
                "have " + std::to_string(kWeightFormatFields) + " fields", f.size());
-  LOWBIT_CHECK(f[0] == kWeightFormatVersion, op, "format",
-               "have version " + std::to_string(kWeightFormatVersion), f[0],
+  LOWBIT_CHECK(f[0] == kWeightFormatVersion, op, "format_version",
+               "be " + std::to_string(kWeightFormatVersion), f[0],
                f[0] > kWeightFormatVersion ? "; update lowbit" : "");
   require_field(op, "bits", f[1], 1, 8);
   require_field(op, "n", f[2], 0, kMaxWeightExtent);
@@ -250,8 +250,7 @@ inline WeightFormat read_weight_format(const char* op, const std::vector<int64_t
   require_field(op, "block_n", f[4], 1, kMaxWeightExtent);
   require_field(op, "block_k", f[5], 1, kMaxWeightExtent);
   require_field(op, "zero_kind", f[6], 0, 3);
-  LOWBIT_CHECK(f[7] == static_cast<int64_t>(WeightLayout::kCanonical), op, "format",
-               "have layout 0 (canonical)", f[7]);
+  require_field(op, "layout", f[7], 0, 0);
   return {static_cast<int32_t>(f[1]),     f[2], f[3], f[4], f[5], static_cast<ZeroKind>(f[6]),
           static_cast<WeightLayout>(f[7])};
 }
@@ -276,17 +275,22 @@ inline void read_scales(const char* op, const Tensor& t, Device device, WeightVi
   view.scales_stride = row_stride(t);
 }
 
+inline const char* zero_kind_text(ZeroKind kind) {
+  static constexpr const char* kNames[] = {"none", "midpoint", "code", "value"};
+  return kNames[static_cast<int>(kind)];
+}
+
 inline void read_zeros(const char* op, const std::optional<Tensor>& t, Device device,
                        WeightView& view) {
   using enum ElementType;
   const ZeroKind kind = view.format.zero_kind;
   if (kind == ZeroKind::kNone || kind == ZeroKind::kMidpoint) {
-    LOWBIT_CHECK(!t, op, "zeros", "be None for zero_kind " + std::to_string(static_cast<int>(kind)),
+    LOWBIT_CHECK(!t, op, "zeros", std::string("be None for the zero kind ") + zero_kind_text(kind),
                  "a tensor of shape ", shape_text(*t));
     return;
   }
   LOWBIT_CHECK(t.has_value(), op, "zeros",
-               "be a tensor for zero_kind " + std::to_string(static_cast<int>(kind)), "None");
+               std::string("be a tensor for the zero kind ") + zero_kind_text(kind), "None");
   require_device(op, "zeros", *t, device);
   view.zeros_type = require_dtype(op, "zeros", *t, {kUInt8, kFloat16, kBFloat16, kFloat32});
   require_shape(op, "zeros", *t, {scale_rows(view.format), scale_columns(view.format)});

@@ -72,8 +72,9 @@ void require_out(const Tensor& out, const Tensor& x, Device device,
   bool same = out.dim() == x.dim() && out.size(last) == p.weight.format.n;
   for (int64_t i = 0; same && i < last; ++i) same = out.size(i) == x.size(i);
   LOWBIT_CHECK(same, kOp, "out",
-               "have the shape of x with last dimension n=" + std::to_string(p.weight.format.n),
-               shape_text(out), " for x of shape ", shape_text(x));
+               "have x's shape " + shape_text(x) + " with the last dimension " +
+                   std::to_string(p.weight.format.n),
+               shape_text(out));
   require_contiguous(kOp, "out", out);
 }
 
@@ -109,7 +110,7 @@ void run_passes(const WeightOnlyLinearParams& p) {
 void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& scales,
                         const std::optional<Tensor>& zeros, const std::optional<Tensor>& table,
                         const std::optional<Tensor>& s0, const std::optional<Tensor>& bias,
-                        const std::vector<int64_t>& format, int64_t mode, const Tensor& out) {
+                        const std::vector<int64_t>& format, int64_t numerics, const Tensor& out) {
   using enum ElementType;
   const Device device = require_device_type(kOp, "x", x, DeviceType::CPU);
   WeightOnlyLinearParams p{};
@@ -117,9 +118,9 @@ void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& sc
   p.weight = read_weight(kOp, {qweight, scales, zeros, table, s0, format}, device);
   const int64_t k = p.weight.format.k;
   LOWBIT_CHECK(x.dim() >= 1 && x.size(x.dim() - 1) == k, kOp, "x",
-               "have last dimension k=" + std::to_string(k), "shape ", shape_text(x));
-  LOWBIT_CHECK(mode >= 0 && mode <= 2, kOp, "mode", "be 0 (exact), 1 (bf16) or 2 (fp16)", mode);
-  p.mode = static_cast<LinearMode>(mode);
+               "have shape [..., " + std::to_string(k) + "]", shape_text(x));
+  LOWBIT_CHECK(numerics >= 0 && numerics <= 2, kOp, "numerics", "be in 0..2", numerics);
+  p.mode = static_cast<LinearMode>(numerics);
   read_bias(bias, device, p);
   require_out(out, x, device, p);
   p.m = x.numel() / k;
