@@ -45,7 +45,7 @@ class QuantizedWeight:
     format: WeightFormat
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "format", WeightFormat(*self.format))
+        object.__setattr__(self, "format", read_format("QuantizedWeight", self.format))
         check_weight("QuantizedWeight", *self.tensors, self.format)
 
     @classmethod
