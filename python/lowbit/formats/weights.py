@@ -93,7 +93,11 @@ class QuantizedWeight:
     @classmethod
     def from_tensors(cls, tensors: dict[str, torch.Tensor], prefix: str = "") -> QuantizedWeight:
         """The inverse of `to_tensors`: read a weight from a dict of named tensors."""
-        numbers = read_format("QuantizedWeight.from_tensors", tensors[prefix + "format"])
+        where = "QuantizedWeight.from_tensors"
+        for part in ("format", "qweight", "scales"):
+            if prefix + part not in tensors:
+                refuse(where, "tensors", f"hold {prefix + part}", ", ".join(tensors) or "none")
+        numbers = read_format(where, tensors[prefix + "format"])
         return cls(*(tensors.get(prefix + part) for part in PARTS), numbers)
 
     def to_tensors(self, prefix: str = "") -> dict[str, torch.Tensor]:
