@@ -103,7 +103,7 @@ class QuantizedWeight:
     def to_tensors(self, prefix: str = "") -> dict[str, torch.Tensor]:
         """Plain tensors by name, the format among them: for safetensors and state dicts."""
         parts = zip(PARTS, self.tensors, strict=True)
-        named = {prefix + part: tensor for part, tensor in parts if tensor is not None}
+        named = {prefix + part: _compact(tensor) for part, tensor in parts if tensor is not None}
         named[prefix + "format"] = torch.tensor(self.format, dtype=torch.int64)
         return named
 
@@ -229,10 +229,9 @@ class QuantizedWeight:
         return self._map(torch.Tensor.clone)
 
     def __reduce__(self):
-        scales = self.scales
-        if scales.element_size() == 1:  # pickle of float8 tensors fails in torch 2.13
-            scales = scales.view(torch.uint8)
-        tensors = (self.qweight, scales, self.zeros, self.table, self.s0)
+        tensors = [t if t is None else _compact(t) for t in self.tensors]
+        if tensors[1].element_size() == 1:  # pickle of float8 tensors fails in torch 2.13
+            tensors[1] = tensors[1].view(torch.uint8)
         return _rebuild, (*tensors, SCALE_DTYPES.index(self.scales.dtype), tuple(self.format))
 
     def __repr__(self) -> str:
@@ -243,6 +242,12 @@ class QuantizedWeight:
             f"{fmt.block_k}, zeros {self.zero_kind}, scales {self.scales.dtype}, "
             f"{self.effective_bits:.2f} bits, {self.device})"
         )
+
+
+def _compact(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor with memory of its own if it is a slice: files would hold all it was cut from."""
+    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor if whole else tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _rebuild(qweight, scales, zeros, table, s0, scale_dtype: int, numbers) -> QuantizedWeight:
