@@ -98,12 +98,20 @@ class QuantizedWeight:
             if prefix + part not in tensors:
                 refuse(where, "tensors", f"hold {prefix + part}", ", ".join(tensors) or "none")
         numbers = read_format(where, tensors[prefix + "format"])
-        return cls(*(tensors.get(prefix + part) for part in PARTS), numbers)
+        parts = {part: tensors.get(prefix + part) for part in PARTS}
+        if parts["scales"].dtype == torch.uint8:
+            parts["scales"] = parts["scales"].view(torch.float8_e8m0fnu)
+        return cls(**parts, format=numbers)
 
     def to_tensors(self, prefix: str = "") -> dict[str, torch.Tensor]:
-        """Plain tensors by name, the format among them: for safetensors and state dicts."""
+        """Plain tensors by name, the format among them: for safetensors and state dicts.
+
+        float8_e8m0fnu scales are given as uint8, their bytes: safetensors 0.8.0 cannot read the dtype.
+        """
         parts = zip(PARTS, self.tensors, strict=True)
         named = {prefix + part: _compact(tensor) for part, tensor in parts if tensor is not None}
+        if self.scales.dtype == torch.float8_e8m0fnu:
+            named[prefix + "scales"] = named[prefix + "scales"].view(torch.uint8)
         named[prefix + "format"] = torch.tensor(self.format, dtype=torch.int64)
         return named
 
