@@ -195,7 +195,9 @@ class Op:
         return kernel if kernel is not None else self._resolve(*key)
 
     def _resolve(self, problem: Any, forced: str | None) -> Callable:
-        choice = self.choose(problem, forced)
+        # An op without a public function is a part of another: backward has fewer kernels.
+        internal = self.flatten is None and forced not in self._kernels
+        choice = self.choose(problem, None if internal else forced)
         if choice.backend is None:
             reason = choice.passed_over.get(forced, "the op has no such kernel")
             refuse(

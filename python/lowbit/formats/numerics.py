@@ -22,3 +22,14 @@ def round_operand(x: torch.Tensor, mode: int) -> torch.Tensor:
     """x rounded once to the mode's operand precision (half to even), as float32."""
     dtype = _OPERAND_DTYPES[mode]
     return x.float() if dtype is None else x.to(dtype).float()
+
+
+def matmul_float32(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """a @ b of float32 matrices with float32 products and sums or better.
+
+    torch.set_float32_matmul_precision may have allowed torch to round the operands to bfloat16 or
+    TF32; float64 is out of its reach.
+    """
+    if torch.get_float32_matmul_precision() == "highest" or a.device.type == "mps":
+        return torch.matmul(a, b)
+    return torch.matmul(a.double(), b.double()).float()

@@ -45,7 +45,7 @@ class QuantizedWeight:
     format: WeightFormat
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "format", WeightFormat(*self.format))
+        object.__setattr__(self, "format", read_format("QuantizedWeight", self.format))
         check_weight("QuantizedWeight", *self.tensors, self.format)
 
     @classmethod
@@ -93,13 +93,25 @@ class QuantizedWeight:
     @classmethod
     def from_tensors(cls, tensors: dict[str, torch.Tensor], prefix: str = "") -> QuantizedWeight:
         """The inverse of `to_tensors`: read a weight from a dict of named tensors."""
-        numbers = read_format("QuantizedWeight.from_tensors", tensors[prefix + "format"])
-        return cls(*(tensors.get(prefix + part) for part in PARTS), numbers)
+        where = "QuantizedWeight.from_tensors"
+        for part in ("format", "qweight", "scales"):
+            if prefix + part not in tensors:
+                refuse(where, "tensors", f"hold {prefix + part}", ", ".join(tensors) or "none")
+        numbers = read_format(where, tensors[prefix + "format"])
+        parts = {part: tensors.get(prefix + part) for part in PARTS}
+        if parts["scales"].dtype == torch.uint8:
+            parts["scales"] = parts["scales"].view(torch.float8_e8m0fnu)
+        return cls(**parts, format=numbers)
 
     def to_tensors(self, prefix: str = "") -> dict[str, torch.Tensor]:
-        """Plain tensors by name, the format among them: for safetensors and state dicts."""
+        """Plain tensors by name, the format among them: for safetensors and state dicts.
+
+        float8_e8m0fnu scales are given as uint8, their bytes: safetensors 0.8.0 cannot read the dtype.
+        """
         parts = zip(PARTS, self.tensors, strict=True)
-        named = {prefix + part: tensor for part, tensor in parts if tensor is not None}
+        named = {prefix + part: _compact(tensor) for part, tensor in parts if tensor is not None}
+        if self.scales.dtype == torch.float8_e8m0fnu:
+            named[prefix + "scales"] = named[prefix + "scales"].view(torch.uint8)
         named[prefix + "format"] = torch.tensor(self.format, dtype=torch.int64)
         return named
 
@@ -225,10 +237,9 @@ class QuantizedWeight:
         return self._map(torch.Tensor.clone)
 
     def __reduce__(self):
-        scales = self.scales
-        if scales.element_size() == 1:  # pickle of float8 tensors fails in torch 2.13
-            scales = scales.view(torch.uint8)
-        tensors = (self.qweight, scales, self.zeros, self.table, self.s0)
+        tensors = [t if t is None else _compact(t) for t in self.tensors]
+        if tensors[1].element_size() == 1:  # pickle of float8 tensors fails in torch 2.13
+            tensors[1] = tensors[1].view(torch.uint8)
         return _rebuild, (*tensors, SCALE_DTYPES.index(self.scales.dtype), tuple(self.format))
 
     def __repr__(self) -> str:
@@ -239,6 +250,12 @@ class QuantizedWeight:
             f"{fmt.block_k}, zeros {self.zero_kind}, scales {self.scales.dtype}, "
             f"{self.effective_bits:.2f} bits, {self.device})"
         )
+
+
+def _compact(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor with memory of its own if it is a slice: files would hold all it was cut from."""
+    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor if whole else tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _rebuild(qweight, scales, zeros, table, s0, scale_dtype: int, numbers) -> QuantizedWeight:

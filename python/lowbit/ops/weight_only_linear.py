@@ -6,7 +6,7 @@ import torch
 
 from lowbit import registry
 from lowbit.errors import dtype_name, refuse, require_device, require_dtype, require_shape
-from lowbit.formats.numerics import MODES, mode_id, round_operand
+from lowbit.formats.numerics import MODES, matmul_float32, mode_id, round_operand
 from lowbit.formats.weight_format import (
     LAYOUTS,
     ZERO_KINDS,
@@ -79,7 +79,7 @@ def allocate(x, qweight, scales, zeros, table, s0, bias, format, numerics) -> to
 
 def reference(x, qweight, scales, zeros, table, s0, bias, format, numerics, out) -> None:
     w = dequantize_parts(qweight, scales, zeros, table, s0, WeightFormat(*format))
-    y = torch.matmul(round_operand(x, numerics), w.t())
+    y = matmul_float32(round_operand(x, numerics), w.t())
     out.copy_(y if bias is None else y + bias.float())
 
 

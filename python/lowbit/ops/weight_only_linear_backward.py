@@ -6,6 +6,7 @@ import torch
 
 from lowbit import registry
 from lowbit.errors import refuse
+from lowbit.formats.numerics import matmul_float32
 from lowbit.formats.weight_format import (
     WeightFormat,
     check_weight,
@@ -59,7 +60,7 @@ def reference(grad, qweight, scales, zeros, table, s0, format, out) -> None:
             s0 if s0 is None or s0.dim() == 0 else s0[start:stop],
             fmt._replace(n=stop - start),
         )
-        total += torch.matmul(grad[..., start:stop].float(), w)
+        total += matmul_float32(grad[..., start:stop].float(), w)
     out.copy_(total)
 
 
