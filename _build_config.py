@@ -171,6 +171,8 @@ def free_gigabytes() -> float:
 
 def job_count() -> int:
     if asked := os.environ.get("MAX_JOBS"):
+        if not asked.isdecimal() or int(asked) == 0:
+            sys.exit(f"lowbit: MAX_JOBS must be a positive number, got {asked}")
         return int(asked)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # One nvcc instance with the stable headers stays under 3 GB.

@@ -113,7 +113,9 @@ def cuda_recipe(nvcc: Path) -> Recipe:
     archs = [flag for arch in config.cuda_archs() for flag in gencode(arch)]
     host = ["-ccbin", os.environ["CXX"]] if shutil.which(os.environ.get("CXX", "")) else []
     flags = [*NVCC_FLAGS, *archs, *host, *torch_compile_flags()]
-    return Recipe(str(nvcc), flags, [*host, "-cudart=static", *torch_link_flags("-Xlinker=")])
+    return Recipe(
+        shlex.quote(str(nvcc)), flags, [*host, "-cudart=static", *torch_link_flags("-Xlinker=")]
+    )
 
 
 def info_recipe(nvcc: Path | None) -> Recipe:

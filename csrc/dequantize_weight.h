@@ -7,7 +7,7 @@ namespace lowbit {
 
 struct DequantizeWeightParams {
   WeightView weight;
-  void* out;  // [n, k], dense
+  void* out;             // [n, k], dense
   ElementType out_type;  // float32, float16 or bfloat16
 };
 

@@ -40,11 +40,11 @@ template <typename... Got>
 }
 
 // The texts of `need` and `got` are only put together when the check fails.
-#define LOWBIT_CHECK(cond, op, argument, need, ...)             \
-  do {                                                          \
-    if (!(cond)) [[unlikely]] {                                 \
-      ::lowbit::refuse((op), (argument), (need), __VA_ARGS__);  \
-    }                                                           \
+#define LOWBIT_CHECK(cond, op, argument, need, ...)            \
+  do {                                                         \
+    if (!(cond)) [[unlikely]] {                                \
+      ::lowbit::refuse((op), (argument), (need), __VA_ARGS__); \
+    }                                                          \
   } while (false)
 
 // ---- words for messages ----
@@ -63,19 +63,32 @@ inline std::string shape_text(const Tensor& t) {
 
 inline std::string dtype_text(ScalarType type) {
   switch (type) {
-    case ScalarType::Float: return "float32";
-    case ScalarType::Half: return "float16";
-    case ScalarType::BFloat16: return "bfloat16";
-    case ScalarType::Double: return "float64";
-    case ScalarType::Float8_e4m3fn: return "float8_e4m3fn";
-    case ScalarType::Float8_e8m0fnu: return "float8_e8m0fnu";
-    case ScalarType::Byte: return "uint8";
-    case ScalarType::Char: return "int8";
-    case ScalarType::Short: return "int16";
-    case ScalarType::Int: return "int32";
-    case ScalarType::Long: return "int64";
-    case ScalarType::Bool: return "bool";
-    default: return torch::headeronly::toString(type);
+    case ScalarType::Float:
+      return "float32";
+    case ScalarType::Half:
+      return "float16";
+    case ScalarType::BFloat16:
+      return "bfloat16";
+    case ScalarType::Double:
+      return "float64";
+    case ScalarType::Float8_e4m3fn:
+      return "float8_e4m3fn";
+    case ScalarType::Float8_e8m0fnu:
+      return "float8_e8m0fnu";
+    case ScalarType::Byte:
+      return "uint8";
+    case ScalarType::Char:
+      return "int8";
+    case ScalarType::Short:
+      return "int16";
+    case ScalarType::Int:
+      return "int32";
+    case ScalarType::Long:
+      return "int64";
+    case ScalarType::Bool:
+      return "bool";
+    default:
+      return torch::headeronly::toString(type);
   }
 }
 
@@ -94,13 +107,20 @@ inline std::string device_text(Device device) {
 
 inline ScalarType scalar_type_of(ElementType type) {
   switch (type) {
-    case ElementType::kFloat32: return ScalarType::Float;
-    case ElementType::kFloat16: return ScalarType::Half;
-    case ElementType::kBFloat16: return ScalarType::BFloat16;
-    case ElementType::kFloat8E4M3: return ScalarType::Float8_e4m3fn;
-    case ElementType::kFloat8E8M0: return ScalarType::Float8_e8m0fnu;
-    case ElementType::kUInt8: return ScalarType::Byte;
-    case ElementType::kInt32: return ScalarType::Int;
+    case ElementType::kFloat32:
+      return ScalarType::Float;
+    case ElementType::kFloat16:
+      return ScalarType::Half;
+    case ElementType::kBFloat16:
+      return ScalarType::BFloat16;
+    case ElementType::kFloat8E4M3:
+      return ScalarType::Float8_e4m3fn;
+    case ElementType::kFloat8E8M0:
+      return ScalarType::Float8_e8m0fnu;
+    case ElementType::kUInt8:
+      return ScalarType::Byte;
+    case ElementType::kInt32:
+      return ScalarType::Int;
   }
   return ScalarType::Undefined;
 }
@@ -135,8 +155,8 @@ inline ElementType require_dtype(const char* op, const char* argument, const Ten
 inline Device require_device_type(const char* op, const char* argument, const Tensor& t,
                                   DeviceType type) {
   const Device device = t.device();
-  LOWBIT_CHECK(device.type() == type, op, argument,
-               "be a " + device_text(Device(type)) + " tensor", "one on ", device_text(device));
+  LOWBIT_CHECK(device.type() == type, op, argument, "be a " + device_text(Device(type)) + " tensor",
+               "one on ", device_text(device));
   return device;
 }
 
@@ -211,18 +231,18 @@ struct WeightArguments {
 
 inline void require_field(const char* op, const char* field, int64_t value, int64_t low,
                           int64_t high) {
-  LOWBIT_CHECK(value >= low && value <= high, op, "format",
-               std::string("have ") + field + " in " + std::to_string(low) + ".." +
-                   std::to_string(high),
-               value);
+  LOWBIT_CHECK(
+      value >= low && value <= high, op, "format",
+      std::string("have ") + field + " in " + std::to_string(low) + ".." + std::to_string(high),
+      value);
 }
 
 // Checks that every field is in its range, so that no later arithmetic on them can overflow.
 inline WeightFormat read_weight_format(const char* op, const std::vector<int64_t>& f) {
   LOWBIT_CHECK(static_cast<int64_t>(f.size()) == kWeightFormatFields, op, "format",
                "have " + std::to_string(kWeightFormatFields) + " fields", f.size());
-  LOWBIT_CHECK(f[0] == kWeightFormatVersion, op, "format",
-               "have version " + std::to_string(kWeightFormatVersion), f[0],
+  LOWBIT_CHECK(f[0] == kWeightFormatVersion, op, "format_version",
+               "be " + std::to_string(kWeightFormatVersion), f[0],
                f[0] > kWeightFormatVersion ? "; update lowbit" : "");
   require_field(op, "bits", f[1], 1, 8);
   require_field(op, "n", f[2], 0, kMaxWeightExtent);
@@ -230,17 +250,15 @@ inline WeightFormat read_weight_format(const char* op, const std::vector<int64_t
   require_field(op, "block_n", f[4], 1, kMaxWeightExtent);
   require_field(op, "block_k", f[5], 1, kMaxWeightExtent);
   require_field(op, "zero_kind", f[6], 0, 3);
-  LOWBIT_CHECK(f[7] == static_cast<int64_t>(WeightLayout::kCanonical), op, "format",
-               "have layout 0 (canonical)", f[7]);
-  return {static_cast<int32_t>(f[1]),    f[2], f[3], f[4], f[5], static_cast<ZeroKind>(f[6]),
+  require_field(op, "layout", f[7], 0, 0);
+  return {static_cast<int32_t>(f[1]),     f[2], f[3], f[4], f[5], static_cast<ZeroKind>(f[6]),
           static_cast<WeightLayout>(f[7])};
 }
 
 inline void read_qweight(const char* op, const Tensor& t, Device device, WeightView& view) {
   require_device(op, "qweight", t, device);
   require_dtype(op, "qweight", t, {ElementType::kInt32});
-  require_shape(op, "qweight", t,
-                {view.format.n, row_words(view.format.k, view.format.bits)});
+  require_shape(op, "qweight", t, {view.format.n, row_words(view.format.k, view.format.bits)});
   require_dense_rows(op, "qweight", t);
   view.qweight = static_cast<const int32_t*>(input_pointer(op, "qweight", t));
   view.qweight_stride = row_stride(t);
@@ -249,12 +267,17 @@ inline void read_qweight(const char* op, const Tensor& t, Device device, WeightV
 inline void read_scales(const char* op, const Tensor& t, Device device, WeightView& view) {
   using enum ElementType;
   require_device(op, "scales", t, device);
-  view.scales_type = require_dtype(op, "scales", t,
-                                   {kFloat32, kFloat16, kBFloat16, kFloat8E4M3, kFloat8E8M0});
+  view.scales_type =
+      require_dtype(op, "scales", t, {kFloat32, kFloat16, kBFloat16, kFloat8E4M3, kFloat8E8M0});
   require_shape(op, "scales", t, {scale_rows(view.format), scale_columns(view.format)});
   require_dense_rows(op, "scales", t);
   view.scales = input_pointer(op, "scales", t);
   view.scales_stride = row_stride(t);
+}
+
+inline const char* zero_kind_text(ZeroKind kind) {
+  static constexpr const char* kNames[] = {"none", "midpoint", "code", "value"};
+  return kNames[static_cast<int>(kind)];
 }
 
 inline void read_zeros(const char* op, const std::optional<Tensor>& t, Device device,
@@ -262,12 +285,12 @@ inline void read_zeros(const char* op, const std::optional<Tensor>& t, Device de
   using enum ElementType;
   const ZeroKind kind = view.format.zero_kind;
   if (kind == ZeroKind::kNone || kind == ZeroKind::kMidpoint) {
-    LOWBIT_CHECK(!t, op, "zeros", "be None for zero_kind " + std::to_string(static_cast<int>(kind)),
+    LOWBIT_CHECK(!t, op, "zeros", std::string("be None for the zero kind ") + zero_kind_text(kind),
                  "a tensor of shape ", shape_text(*t));
     return;
   }
   LOWBIT_CHECK(t.has_value(), op, "zeros",
-               "be a tensor for zero_kind " + std::to_string(static_cast<int>(kind)), "None");
+               std::string("be a tensor for the zero kind ") + zero_kind_text(kind), "None");
   require_device(op, "zeros", *t, device);
   view.zeros_type = require_dtype(op, "zeros", *t, {kUInt8, kFloat16, kBFloat16, kFloat32});
   require_shape(op, "zeros", *t, {scale_rows(view.format), scale_columns(view.format)});

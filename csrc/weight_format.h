@@ -1,5 +1,5 @@
-// The stored form of a quantized weight w[n, k], as kernels see it: plain integers and raw pointers.
-// CPU and CUDA texts share it; docs/formats.md describes the same layout in words.
+// The stored form of a quantized weight w[n, k], as kernels see it: plain integers and raw
+// pointers. CPU and CUDA texts share it; docs/formats.md describes the same layout in words.
 #pragma once
 
 #include <cstdint>
@@ -33,7 +33,8 @@ enum class WeightLayout : int32_t { kCanonical = 0 };
 inline constexpr int64_t kWeightFormatVersion = 1;
 inline constexpr int64_t kWeightFormatFields = 8;
 inline constexpr int kMaxTableBits = 4;
-// Extents stay below 2^31, so that k * bits and every group count fit in 64 bits with room to spare.
+// Extents stay below 2^31, so that k * bits and every group count fit in 64 bits with room to
+// spare.
 inline constexpr int64_t kMaxWeightExtent = INT32_MAX;
 
 // The fields of the op argument `format`, in their order after the leading version.
@@ -77,8 +78,8 @@ LOWBIT_HOST_DEVICE constexpr int64_t scale_columns(const WeightFormat& f) {
   return ceil_div(f.k, f.block_k);
 }
 
-// A checked weight. Strides count elements; the last dimension of qweight, scales and zeros is dense.
-// Padding bits behind the k codes of a plane are undefined.
+// A checked weight. Strides count elements; the last dimension of qweight, scales and zeros is
+// dense. Padding bits behind the k codes of a plane are undefined.
 struct WeightView {
   WeightFormat format;
   const int32_t* qweight;  // [n, row_words(k, bits)]

@@ -38,12 +38,18 @@ inline void load_elements(ElementType type, const void* row, int64_t begin, int6
   switch (type) {
     case ElementType::kFloat32:
       return load_run<float, load>(static_cast<const float*>(row) + begin, count, out);
-    case ElementType::kFloat16: return load_run<uint16_t, load_f16>(halves, count, out);
-    case ElementType::kBFloat16: return load_run<uint16_t, load_bf16>(halves, count, out);
-    case ElementType::kUInt8: return load_run<uint8_t, load_u8>(bytes, count, out);
-    case ElementType::kFloat8E4M3: return load_float8_run(bytes, count, kFloat8E4M3, out);
-    case ElementType::kFloat8E8M0: return load_float8_run(bytes, count, kFloat8E8M0, out);
-    case ElementType::kInt32: return;  // codes are never read as numbers
+    case ElementType::kFloat16:
+      return load_run<uint16_t, load_f16>(halves, count, out);
+    case ElementType::kBFloat16:
+      return load_run<uint16_t, load_bf16>(halves, count, out);
+    case ElementType::kUInt8:
+      return load_run<uint8_t, load_u8>(bytes, count, out);
+    case ElementType::kFloat8E4M3:
+      return load_float8_run(bytes, count, kFloat8E4M3, out);
+    case ElementType::kFloat8E8M0:
+      return load_float8_run(bytes, count, kFloat8E8M0, out);
+    case ElementType::kInt32:
+      return;  // codes are never read as numbers
   }
 }
 
@@ -68,7 +74,8 @@ inline void store_elements(ElementType type, const float* source, int64_t count,
       return store_run<uint16_t, store_f16>(source, count, static_cast<uint16_t*>(out) + begin);
     case ElementType::kBFloat16:
       return store_run<uint16_t, store_bf16>(source, count, static_cast<uint16_t*>(out) + begin);
-    default: return;  // no other output type passes the entry's checks
+    default:
+      return;  // no other output type passes the entry's checks
   }
 }
 
@@ -115,8 +122,8 @@ struct TailBlock {
 };
 
 template <int kBits>
-LOWBIT_INLINE PlaneBlocks tail_planes(const WeightView& w, const PlaneBlocks& planes,
-                                      int64_t block, TailBlock& tail) {
+LOWBIT_INLINE PlaneBlocks tail_planes(const WeightView& w, const PlaneBlocks& planes, int64_t block,
+                                      TailBlock& tail) {
   PlaneBlocks copied{};
   copied.first_block = block;
   int remaining = kBits;
@@ -203,18 +210,14 @@ LOWBIT_INLINE void decode_group(const PlaneBlocks& planes, int64_t begin, int64_
   }
 }
 
-// One block whose columns may belong to several groups.
+// One block that starts in `group` and runs on into others.
 template <int kBits>
 LOWBIT_INLINE void decode_mixed_block(const WeightView& w, const PlaneBlocks& planes, int64_t block,
-                                      F32 numbers, const GroupValues& groups, float* out) {
+                                      int64_t group, F32 numbers, const GroupValues& groups,
+                                      float* out) {
   float scale[kLanes], zero[kLanes];
-  int64_t group = block * kLanes / w.format.block_k;
-  int64_t group_end = (group + 1) * w.format.block_k;
   for (int lane = 0; lane < kLanes; ++lane) {
-    if (block * kLanes + lane == group_end) {
-      ++group;
-      group_end += w.format.block_k;
-    }
+    if (block * kLanes + lane == (group + 1) * w.format.block_k) ++group;
     const int64_t index = at_most(group, groups.last) - groups.first;
     scale[lane] = groups.scale[index];
     zero[lane] = groups.zero[index];
@@ -228,25 +231,26 @@ LOWBIT_INLINE void decode_mixed_block(const WeightView& w, const PlaneBlocks& pl
   store(out, weight_value(t, load(scale), load(zero), w.format.zero_kind));
 }
 
-// Blocks [begin, end) of a row, group after group.
+// Blocks [begin, end) of a row: runs of blocks inside one group, and blocks across a group's end.
 template <int kBits>
 LOWBIT_INLINE void decode_blocks(const WeightView& w, const PlaneBlocks& planes, int64_t begin,
                                  int64_t end, F32 numbers, const GroupValues& groups, float* out) {
   const int64_t block_k = w.format.block_k;
-  const bool whole_blocks = block_k % kLanes == 0 || block_k >= w.format.k;
+  int64_t group = begin * kLanes / block_k;
   for (int64_t block = begin; block < end;) {
+    while ((group + 1) * block_k <= block * kLanes) ++group;
+    const int64_t group_end = (group + 1) * block_k;
+    const int64_t run_end = group_end >= w.format.k ? end : at_most(end, group_end / kLanes);
     float* block_out = out + (block - begin) * kLanes;
-    if (!whole_blocks) {
-      decode_mixed_block<kBits>(w, planes, block, numbers, groups, block_out);
+    if (run_end > block) {
+      decode_group<kBits>(planes, block, run_end, numbers,
+                          splat(groups.scale[group - groups.first]),
+                          splat(groups.zero[group - groups.first]), w.format.zero_kind, block_out);
+      block = run_end;
+    } else {
+      decode_mixed_block<kBits>(w, planes, block, group, numbers, groups, block_out);
       ++block;
-      continue;
     }
-    const int64_t group = block * kLanes / block_k;
-    const int64_t group_end = at_most(end, ceil_div((group + 1) * block_k, kLanes));
-    decode_group<kBits>(planes, block, group_end, numbers,
-                        splat(groups.scale[group - groups.first]),
-                        splat(groups.zero[group - groups.first]), w.format.zero_kind, block_out);
-    block = group_end;
   }
 }
 

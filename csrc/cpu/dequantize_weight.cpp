@@ -28,8 +28,7 @@ void dequantize_weight(const Tensor& qweight, const Tensor& scales,
 
   const auto kernel = LOWBIT_FOR_CURRENT_ISA(dequantize_tasks);
   const int64_t tasks = p.weight.format.n * scalar::dequantize_chunks(p.weight.format);
-  parallel_for(tasks, kGrainChunks,
-               [&](int64_t begin, int64_t end) { kernel(p, begin, end); });
+  parallel_for(tasks, kGrainChunks, [&](int64_t begin, int64_t end) { kernel(p, begin, end); });
 }
 
 }  // namespace lowbit::cpu

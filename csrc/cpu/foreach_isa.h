@@ -30,7 +30,7 @@ LOWBIT_END_ISA
 // The copy of `function`, an entry of the kernel text, for the set in force on this thread.
 #undef LOWBIT_FOR_CURRENT_ISA
 #ifdef LOWBIT_X86
-#define LOWBIT_FOR_CURRENT_ISA(function)                                   \
+#define LOWBIT_FOR_CURRENT_ISA(function)                                                  \
   ::lowbit::cpu::pick_isa(::lowbit::cpu::scalar::function, ::lowbit::cpu::avx2::function, \
                           ::lowbit::cpu::avx512::function)
 #else

@@ -56,7 +56,9 @@ Tensor matrix_rows(const Tensor& x, int64_t& stride) {
 void read_bias(const std::optional<Tensor>& bias, Device device, WeightOnlyLinearParams& p) {
   if (!bias) return;
   require_device(kOp, "bias", *bias, device);
-  p.bias_type = require_dtype(kOp, "bias", *bias, {p.x_type, ElementType::kFloat32});
+  p.bias_type = p.x_type == ElementType::kFloat32
+                    ? require_dtype(kOp, "bias", *bias, {ElementType::kFloat32})
+                    : require_dtype(kOp, "bias", *bias, {p.x_type, ElementType::kFloat32});
   require_shape(kOp, "bias", *bias, {p.weight.format.n});
   p.bias = input_pointer(kOp, "bias", *bias);
   p.bias_stride = bias->stride(0);
@@ -70,8 +72,9 @@ void require_out(const Tensor& out, const Tensor& x, Device device,
   bool same = out.dim() == x.dim() && out.size(last) == p.weight.format.n;
   for (int64_t i = 0; same && i < last; ++i) same = out.size(i) == x.size(i);
   LOWBIT_CHECK(same, kOp, "out",
-               "have the shape of x with last dimension n=" + std::to_string(p.weight.format.n),
-               shape_text(out), " for x of shape ", shape_text(x));
+               "have x's shape " + shape_text(x) + " with the last dimension " +
+                   std::to_string(p.weight.format.n),
+               shape_text(out));
   require_contiguous(kOp, "out", out);
 }
 
@@ -107,7 +110,7 @@ void run_passes(const WeightOnlyLinearParams& p) {
 void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& scales,
                         const std::optional<Tensor>& zeros, const std::optional<Tensor>& table,
                         const std::optional<Tensor>& s0, const std::optional<Tensor>& bias,
-                        const std::vector<int64_t>& format, int64_t mode, const Tensor& out) {
+                        const std::vector<int64_t>& format, int64_t numerics, const Tensor& out) {
   using enum ElementType;
   const Device device = require_device_type(kOp, "x", x, DeviceType::CPU);
   WeightOnlyLinearParams p{};
@@ -115,15 +118,16 @@ void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& sc
   p.weight = read_weight(kOp, {qweight, scales, zeros, table, s0, format}, device);
   const int64_t k = p.weight.format.k;
   LOWBIT_CHECK(x.dim() >= 1 && x.size(x.dim() - 1) == k, kOp, "x",
-               "have last dimension k=" + std::to_string(k), "shape ", shape_text(x));
-  LOWBIT_CHECK(mode >= 0 && mode <= 2, kOp, "mode", "be 0 (exact), 1 (bf16) or 2 (fp16)", mode);
-  p.mode = static_cast<LinearMode>(mode);
+               "have shape [..., " + std::to_string(k) + "]", shape_text(x));
+  LOWBIT_CHECK(numerics >= 0 && numerics <= 2, kOp, "numerics", "be in 0..2", numerics);
+  p.mode = static_cast<LinearMode>(numerics);
   read_bias(bias, device, p);
   require_out(out, x, device, p);
   p.m = x.numel() / k;
   if (p.m == 0 || p.weight.format.n == 0) return;
+  input_pointer(kOp, "x", x);  // before a copy reads it
   const Tensor rows = matrix_rows(x, p.x_stride);
-  p.x = input_pointer(kOp, "x", rows);
+  p.x = rows.const_data_ptr();
   p.out = output_pointer(kOp, "out", out);
   run_passes(p);
 }

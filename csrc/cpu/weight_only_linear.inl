@@ -55,25 +55,25 @@ inline constexpr int kSingleRowColumns = kRegisters >= 32 ? 8 : 4;
 template <int kRows, int kColumns>
 LOWBIT_INLINE void multiply_tile(const float* x, const float* w, int64_t width, float* sums) {
   F32 acc[kRows][kColumns];
-#pragma GCC unroll 8
+  LOWBIT_UNROLL
   for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
+    LOWBIT_UNROLL
     for (int c = 0; c < kColumns; ++c) acc[r][c] = load(sums + (r * kLinearColumns + c) * kLanes);
   }
   for (int64_t j = 0; j < width; j += kLanes) {
     F32 x_part[kRows];
-#pragma GCC unroll 8
+    LOWBIT_UNROLL
     for (int r = 0; r < kRows; ++r) x_part[r] = load(x + r * width + j);
-#pragma GCC unroll 8
+    LOWBIT_UNROLL
     for (int c = 0; c < kColumns; ++c) {
-      const F32 w_part = load(w + c * kChunk + j);
-#pragma GCC unroll 8
+      const F32 w_part = load_once(w + c * kChunk + j);
+      LOWBIT_UNROLL
       for (int r = 0; r < kRows; ++r) acc[r][c] = fma(x_part[r], w_part, acc[r][c]);
     }
   }
-#pragma GCC unroll 8
+  LOWBIT_UNROLL
   for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 8
+    LOWBIT_UNROLL
     for (int c = 0; c < kColumns; ++c) store(sums + (r * kLinearColumns + c) * kLanes, acc[r][c]);
   }
 }

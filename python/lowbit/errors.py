@@ -1,6 +1,9 @@
 """The one sentence in which lowbit refuses a call; csrc/torch_checks.h builds the same text."""
 
+from collections.abc import Iterable
 from typing import Any, NoReturn
+
+import torch
 
 
 def sentence(where: str, argument: str, need: str, got: Any, remedy: str = "") -> str:
@@ -18,3 +21,37 @@ def refuse(
 ) -> NoReturn:
     """Raise `error` with the sentence."""
     raise error(sentence(where, argument, need, got, remedy))
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """float32, not torch.float32."""
+    return str(dtype).removeprefix("torch.")
+
+
+def require_dtype(
+    where: str, argument: str, dtype: torch.dtype, allowed: Iterable[torch.dtype]
+) -> None:
+    """TypeError unless the dtype is one of those allowed."""
+    if dtype not in allowed:
+        *others, last = (dtype_name(d) for d in allowed)
+        need = f"be {', '.join(others)} or {last}" if others else f"be {last}"
+        refuse(where, argument, need, dtype_name(dtype), error=TypeError)
+
+
+def require_device(where: str, argument: str, tensor: torch.Tensor, device: torch.device) -> None:
+    """ValueError unless the tensor is on the device."""
+    if tensor.device != device:
+        remedy = "move all arguments to one device"
+        refuse(where, argument, f"be on {device}", tensor.device, remedy)
+
+
+def require_shape(where: str, argument: str, tensor: torch.Tensor, shape: Iterable[int]) -> None:
+    """ValueError unless the tensor has the shape."""
+    if tuple(tensor.shape) != tuple(shape):
+        refuse(where, argument, f"have shape {list(shape)}", list(tensor.shape))
+
+
+def require_range(where: str, argument: str, field: str, value: int, low: int, high: int) -> None:
+    """ValueError unless low <= value <= high."""
+    if not low <= value <= high:
+        refuse(where, argument, f"have {field} in {low}..{high}", value)

@@ -120,7 +120,8 @@ class Op:
         LIBRARY.impl(f"{self.name}_out", self._call_out, "CompositeExplicitAutograd")
         torch.library.register_fake(f"lowbit::{self.name}_out", _fake_nothing, lib=LIBRARY)
         self.add_kernel(Kernel("reference", {}, "the definition"))
-        LIBRARY.impl(f"{self.name}__reference", reference, "CompositeExplicitAutograd")
+        self._reference = reference
+        LIBRARY.impl(f"{self.name}__reference", self._call_reference, "CompositeExplicitAutograd")
 
     def _with_outputs(self) -> str:
         marks = "abcdefgh"
@@ -148,13 +149,41 @@ class Op:
         return getattr(torch.ops.lowbit, f"{self.name}_out").default
 
     def _call(self, *args):
-        out = self.allocate(*args)
-        self._kernel(args)(*args, *(out if type(out) is tuple else (out,)))
+        try:
+            out = self.allocate(*args)
+            kernel = self._kernel(args)
+        except Exception:
+            self.check(*args)  # the public function did so; a direct call may not fit the schema
+            raise
+        kernel(*args, *(out if type(out) is tuple else (out,)))
         return out
 
     def _call_out(self, *args):
         inputs = args[: len(args) - len(self.outputs)]
-        self._kernel(inputs)(*args)
+        try:
+            kernel = self._kernel(inputs)
+        except Exception:
+            self.check(*inputs)
+            raise
+        kernel(*args)
+
+    def _call_reference(self, *args):
+        """The reference as a compiled kernel runs: all checked, nothing cast, no graph recorded."""
+        count = len(args) - len(self.outputs)
+        inputs, outputs = args[:count], args[count:]
+        self.check(*inputs)
+        self._check_outputs(inputs, outputs)
+        with torch.no_grad(), torch.autocast(outputs[0].device.type, enabled=False):
+            self._reference(*args)
+
+    def _check_outputs(self, inputs: tuple, outputs: tuple) -> None:
+        own = self.allocate(*inputs)
+        own = own if type(own) is tuple else (own,)
+        for name, given, like in zip(self.outputs, outputs, own, strict=True):
+            if _kind(given) != _kind(like):
+                refuse(self.name, name, f"be {_kind(like)}", _kind(given))
+            if not given.is_contiguous():
+                refuse(self.name, name, "be contiguous", f"strides {list(given.stride())}")
 
     def _fake(self, *args):
         self.check(*args)
@@ -252,6 +281,10 @@ def explain(op: str, *args: Any, **kwargs: Any) -> Choice:
     return definition.choose(
         definition.problem(*definition.flatten(*args, **kwargs)), forced_backend()
     )
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    return f"{_show(tensor.dtype)} {list(tensor.shape)} on {tensor.device}"
 
 
 def _fake_nothing(*args: Any) -> None:

@@ -61,7 +61,7 @@ def _pack_plane(values: torch.Tensor, width: int, words: int) -> torch.Tensor:
     per_byte = 8 // width
     padded = values.new_zeros(n, words * 4 * per_byte)
     padded[:, :k] = values
-    packed = padded[:, 0::per_byte].clone()
+    packed = padded[:, 0::per_byte].clone(memory_format=torch.contiguous_format)
     for j in range(1, per_byte):
         packed |= padded[:, j::per_byte] << (j * width)
     return packed.view(torch.int32)

@@ -9,6 +9,8 @@ import torch
 
 from lowbit.formats.tables import nearest_codes
 
+_PIECE = 4096
+
 
 class AffineRule:
     """Integer codes over the range [min(w, 0), max(w, 0)] with an integer zero point."""
@@ -59,10 +61,11 @@ class SignRule(AffineRule):
     """One bit: plus or minus the mean magnitude, as codes 0 and 1 around the zero point 1/2."""
 
     def scale(self, groups, valid):
-        return 2.0 * groups.abs().sum(-1) / valid.sum(-1)
+        return 2.0 * sum_columns(groups.abs()) / valid.sum(-1)
 
     def zeros(self, groups, valid, scale, shrink):
-        return torch.full_like(scale, 0.5)
+        # Zeros have the code 1: around the zero point 1 a group of nothing else stays zero.
+        return torch.where(groups.abs().amax(-1, keepdim=True) > 0, 0.5, 1.0)
 
     def codes(self, groups, scale, zeros):
         return (groups >= 0).float()
@@ -80,14 +83,16 @@ class MeanSignRule(AffineRule):
     zero_kind = "value"
 
     def _mean(self, groups, valid):
-        return groups.sum(-1, keepdim=True) / valid.sum(-1, keepdim=True)
+        return sum_columns(groups).unsqueeze(-1) / valid.sum(-1, keepdim=True)
 
     def scale(self, groups, valid):
         spread = (groups - self._mean(groups, valid)).abs().mul(valid)
-        return 2.0 * spread.sum(-1) / valid.sum(-1)
+        return 2.0 * sum_columns(spread) / valid.sum(-1)
 
     def zeros(self, groups, valid, scale, shrink):
-        return (self._mean(groups, valid) - 0.5 * scale).to(torch.float16).float()
+        # A constant group has no spread, and the scale 1 that it gets must not stand for one.
+        spread = torch.where(self.scale(groups, valid).unsqueeze(-1) > 0, scale, 0.0)
+        return (self._mean(groups, valid) - 0.5 * spread).to(torch.float16).float()
 
     def codes(self, groups, scale, zeros):
         return (groups >= zeros + 0.5 * scale).float()
@@ -128,3 +133,15 @@ def integer_rule(bits: int, symmetric: bool):
     if bits == 1:
         return SignRule(bits) if symmetric else MeanSignRule(bits)
     return MidpointRule(bits) if symmetric else AffineRule(bits)
+
+
+def sum_columns(values: torch.Tensor) -> torch.Tensor:
+    """values.sum(-1) in an order that does not depend on the number of threads.
+
+    torch divides a sum among threads when it has a single result; pieces give it several.
+    """
+    width = values.shape[-1]
+    if width <= _PIECE:
+        return values.sum(-1)
+    padded = torch.nn.functional.pad(values, (0, -width % _PIECE))
+    return padded.unflatten(-1, (-1, _PIECE)).sum(-1).sum(-1)

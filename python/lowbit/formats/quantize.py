@@ -6,9 +6,9 @@ the stored scale is not added to the error of the codes.
 
 import torch
 
-from lowbit.errors import refuse
+from lowbit.errors import dtype_name, refuse, require_dtype
 from lowbit.formats.packing import PLANE_WIDTHS, pack_codes
-from lowbit.formats.quantization_rules import TableRule, integer_rule
+from lowbit.formats.quantization_rules import TableRule, integer_rule, sum_columns
 from lowbit.formats.tables import TABLE_NAMES, element_table
 from lowbit.formats.weight_format import (
     FORMAT_VERSION,
@@ -21,6 +21,7 @@ from lowbit.formats.weights import QuantizedWeight
 
 _OP = "quantize_weight"
 _E4M3_MAX = 448.0
+_W_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _SEARCHES = ("none", "mse")
 # Shrink factors of the clipping search. Below a third of the range no bell-shaped group gains.
 _SHRINKS = tuple(1.0 - i / 40 for i in range(28))
@@ -38,7 +39,7 @@ def quantize_weight(
     scale_dtype: torch.dtype | None = None,
     search: str = "none",
 ) -> QuantizedWeight:
-    """Quantize w[N, K] (float32, float16 or bfloat16) to codes of 1 to 8 bits.
+    """Quantize w[N, K] (float32, float16, bfloat16 or float64) to codes of 1 to 8 bits.
 
     group_size: columns that share a scale; -1 is one group a row. It need not divide K.
     element: "uint" (affine integers), "nf4", "e2m1", "e3m0", "e1m2", or a table float[2**bits] of
@@ -57,6 +58,7 @@ def quantize_weight(
     """
     table = _check_arguments(w, bits, group_size, element, search)
     scale_dtype = _resolve_scale_dtype(w, scale_dtype)
+    w = w.detach()
     n, k = w.shape
     group = k if group_size == -1 else min(group_size, k)
     rule = TableRule(table) if table is not None else integer_rule(bits, symmetric)
@@ -86,10 +88,14 @@ def _quantize_rows(w, bits, group, rule, scale_dtype, s0, search):
         zeros = rule.zeros(groups, valid, factor.unsqueeze(-1), shrink)
         codes = rule.codes(groups, factor.unsqueeze(-1), zeros)
         error = rule.values(codes, factor.unsqueeze(-1), zeros).sub_(groups).square_()
-        best = _keep_better(best, (error.mul_(valid).sum(-1), codes, scales, zeros.squeeze(-1)))
+        best = _keep_better(best, (sum_columns(error.mul_(valid)), codes, scales, zeros.squeeze(-1)))
     _, codes, scales, zeros = best
-    codes = codes.reshape(n, -1)[:, :k].to(torch.uint8)
-    return pack_codes(codes, bits), scales, rule.stored_zeros(zeros)
+    codes = codes.flatten(1)[:, :k].to(torch.uint8)
+    stored = rule.stored_zeros(zeros)
+    if stored is not None and not torch.isfinite(stored).all():
+        need = f"give zero points within the range of {dtype_name(stored.dtype)}"
+        refuse(_OP, "w", need, f"a largest weight of {w.abs().max().item():.3g}")
+    return pack_codes(codes, bits), scales, stored
 
 
 def _in_groups(w: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -117,18 +123,21 @@ def _store_scales(
         stored = torch.where(scaled > 0, stored, ones.to(dtype))
     factor = stored.float() if s0 is None else stored.float() * s0
     if not torch.isfinite(factor).all():
-        name = str(dtype).removeprefix("torch.")
         remedy = "pass scale_dtype=torch.float32 or torch.bfloat16"
-        need = f"give scales within the range of {name}"
+        need = f"give scales within the range of {dtype_name(dtype)}"
         refuse(_OP, "w", need, f"a scale of {wanted.max().item():.3g}", remedy)
     return stored, factor
 
 
 def round_up_to_power_of_two(scales: torch.Tensor) -> torch.Tensor:
-    """Positive float32 scales -> float8_e8m0fnu, the next power of two at or above each."""
+    """Positive float32 scales -> float8_e8m0fnu, the next power of two at or above each.
+
+    NaN above 2**127, the largest number of the dtype.
+    """
     mantissa, exponent = torch.frexp(scales)
     exponent = exponent - (mantissa == 0.5).to(exponent.dtype)
-    biased = (exponent + 127).clamp_(0, 254).to(torch.uint8)
+    biased = (exponent + 127).clamp_(0, 254)
+    biased = torch.where(scales > 2.0**127, 255, biased).to(torch.uint8)
     return biased.view(torch.float8_e8m0fnu)
 
 
@@ -155,14 +164,16 @@ def _second_level(w: torch.Tensor, group: int, rule) -> torch.Tensor:
     rows = max(1, _BLOCK_ELEMENTS // w.shape[1])
     peaks = [rule.scale(*_in_groups(b.float(), group)).max() for b in w.split(rows) if b.numel()]
     peak = torch.stack(peaks).max() if peaks else w.new_zeros((), dtype=torch.float32)
-    return torch.where(peak > 0, peak / _E4M3_MAX, torch.ones_like(peak))
+    # Below the normal numbers the quotient would lose its precision, and its products vanish.
+    smallest = torch.finfo(torch.float32).smallest_normal
+    return torch.where(peak > 0, (peak / _E4M3_MAX).clamp_min(smallest), torch.ones_like(peak))
 
 
 def _check_arguments(w, bits, group_size, element, search) -> torch.Tensor | None:
     """Refuse what cannot be quantized; return the table of the element, None for "uint"."""
-    if not isinstance(w, torch.Tensor) or not w.is_floating_point():
-        got = getattr(w, "dtype", type(w).__name__)
-        refuse(_OP, "w", "be a floating-point tensor", got, error=TypeError)
+    if not isinstance(w, torch.Tensor):
+        refuse(_OP, "w", "be a tensor", type(w).__name__, error=TypeError)
+    require_dtype(_OP, "w", w.dtype, _W_DTYPES)
     if w.dim() != 2 or not w.shape[1]:
         refuse(_OP, "w", "be a matrix [N, K] with K >= 1", list(w.shape))
     if bits not in PLANE_WIDTHS:
@@ -171,7 +182,7 @@ def _check_arguments(w, bits, group_size, element, search) -> torch.Tensor | Non
         refuse(_OP, "group_size", "be at least 1, or -1 for one group a row", group_size)
     if search not in _SEARCHES:
         refuse(_OP, "search", f"be one of {', '.join(_SEARCHES)}", repr(search))
-    if not torch.isfinite(w).all():
+    if not torch.isfinite(w.float()).all():
         refuse(_OP, "w", "be finite", "NaN or Inf", "find the broken layer before quantizing")
     if isinstance(element, str):
         if element not in ("uint", *TABLE_NAMES):
@@ -196,7 +207,5 @@ def _check_table(table: torch.Tensor, bits: int) -> None:
 def _resolve_scale_dtype(w: torch.Tensor, scale_dtype: torch.dtype | None) -> torch.dtype:
     if scale_dtype is None:
         return torch.bfloat16 if w.dtype == torch.bfloat16 else torch.float16
-    if scale_dtype not in SCALE_DTYPES:
-        names = " or ".join(str(d).removeprefix("torch.") for d in SCALE_DTYPES)
-        refuse(_OP, "scale_dtype", f"be {names}", scale_dtype, error=TypeError)
+    require_dtype(_OP, "scale_dtype", scale_dtype, SCALE_DTYPES)
     return scale_dtype

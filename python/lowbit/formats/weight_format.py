@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lowbit.errors import refuse
-from lowbit.formats.packing import PLANE_WIDTHS, plane_words, unpack_codes
+from lowbit.errors import refuse, require_device, require_dtype, require_range, require_shape
+from lowbit.formats.packing import plane_words, unpack_codes
 
 FORMAT_VERSION = 1
 ZERO_KINDS = ("none", "midpoint", "code", "value")
@@ -26,6 +26,8 @@ SCALE_DTYPES = (
 )
 ZERO_DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 TABLE_BITS = (1, 2, 3, 4)
+# Extents stay below 2**31, so that bit and group counts cannot overflow 64 bits in the kernels.
+MAX_EXTENT = 2**31 - 1
 PARTS = ("qweight", "scales", "zeros", "table", "s0")
 
 
@@ -52,10 +54,10 @@ def read_format(where: str, numbers: Any) -> WeightFormat:
     numbers = numbers.tolist() if isinstance(numbers, torch.Tensor) else list(numbers)
     if not numbers or numbers[0] != FORMAT_VERSION:
         version = numbers[0] if numbers else "none"
-        remedy = "the weight was written by another lowbit: install that version or a newer one"
+        remedy = "update lowbit" if isinstance(version, int) and version > FORMAT_VERSION else ""
         refuse(where, "format_version", f"be {FORMAT_VERSION}", version, remedy)
     if len(numbers) != len(WeightFormat._fields):
-        refuse(where, "format", f"hold {len(WeightFormat._fields)} integers", len(numbers))
+        refuse(where, "format", f"have {len(WeightFormat._fields)} fields", len(numbers))
     return WeightFormat(*numbers)
 
 
@@ -70,18 +72,23 @@ def dequantize_parts(
     """The value rule in float32: what every backend's dequantization equals bit for bit."""
     codes = unpack_codes(qweight, fmt.bits, fmt.k)
     t = codes.float() if table is None else table[codes.long()]
-    scale = scales.float().repeat_interleave(fmt.block_n, 0)[: fmt.n]
+    scale = _rows(scales, fmt)
     if s0 is not None:
         scale = scale * s0.reshape(-1, 1)
     kind = ZERO_KINDS[fmt.zero_kind]
     if kind == "midpoint":
         t = t - float(1 << (fmt.bits - 1))
     elif kind == "code":
-        t = t - _spread(zeros.float().repeat_interleave(fmt.block_n, 0)[: fmt.n], fmt)
+        t = t - _spread(_rows(zeros, fmt), fmt)
     w = t * _spread(scale, fmt)
     if kind == "value":
-        w = w + _spread(zeros.float().repeat_interleave(fmt.block_n, 0)[: fmt.n], fmt)
+        w = w + _spread(_rows(zeros, fmt), fmt)
     return w
+
+
+def _rows(blocks: torch.Tensor, fmt: WeightFormat) -> torch.Tensor:
+    """One value a block of rows -> one a row, in float32: [N, G]."""
+    return blocks.float().repeat_interleave(max(1, min(fmt.block_n, fmt.n)), 0)[: fmt.n]
 
 
 def _spread(groups: torch.Tensor, fmt: WeightFormat) -> torch.Tensor:
@@ -100,47 +107,50 @@ def check_weight(
 ) -> None:
     """Raise unless the tensors fit the format. Reads shapes and dtypes, never data."""
     check_format(where, fmt)
+    device = qweight.device
     words = sum(plane_words(fmt.bits, fmt.k))
-    _check_tensor(where, "qweight", qweight, (fmt.n, words), (torch.int32,), qweight.device)
-    _check_tensor(where, "scales", scales, fmt.scale_shape, SCALE_DTYPES, qweight.device)
-    if (zeros is not None) != (ZERO_KINDS[fmt.zero_kind] in ("code", "value")):
-        kind = ZERO_KINDS[fmt.zero_kind]
-        need = f"{'be None' if zeros is not None else 'be a tensor'} for zero kind {kind}"
-        refuse(where, "zeros", need, None if zeros is None else "a tensor")
-    if zeros is not None:
-        _check_tensor(where, "zeros", zeros, fmt.scale_shape, ZERO_DTYPES, qweight.device)
+    _check_tensor(where, "qweight", qweight, (torch.int32,), (fmt.n, words), device)
+    _check_tensor(where, "scales", scales, SCALE_DTYPES, fmt.scale_shape, device)
+    _check_zeros(where, zeros, fmt, device)
     if table is not None:
         if fmt.bits not in TABLE_BITS:
-            refuse(where, "table", "be None above 4 bits", f"a table for {fmt.bits} bits")
-        _check_tensor(where, "table", table, (1 << fmt.bits,), (torch.float32,), qweight.device)
+            need = f"be None above {TABLE_BITS[-1]} bits"
+            refuse(where, "table", need, f"a tensor at {fmt.bits} bits")
+        _check_tensor(where, "table", table, (torch.float32,), (1 << fmt.bits,), device)
     if s0 is not None:
         shape = () if s0.dim() == 0 else (fmt.n,)
-        _check_tensor(where, "s0", s0, shape, (torch.float32,), qweight.device)
+        _check_tensor(where, "s0", s0, (torch.float32,), shape, device)
+
+
+def _check_zeros(where, zeros, fmt: WeightFormat, device) -> None:
+    kind = ZERO_KINDS[fmt.zero_kind]
+    stored = kind in ("code", "value")
+    if zeros is None:
+        if stored:
+            refuse(where, "zeros", f"be a tensor for the zero kind {kind}", "None")
+        return
+    if not stored:
+        got = f"a tensor of shape {list(zeros.shape)}"
+        refuse(where, "zeros", f"be None for the zero kind {kind}", got)
+    _check_tensor(where, "zeros", zeros, ZERO_DTYPES, fmt.scale_shape, device)
 
 
 def check_format(where: str, fmt: WeightFormat) -> None:
     """Raise ValueError unless the integers describe a format that this package reads."""
     read_format(where, fmt)
-    if fmt.bits not in PLANE_WIDTHS:
-        refuse(where, "bits", "be 1 to 8", fmt.bits)
-    if fmt.n < 0 or fmt.k < 1:
-        refuse(where, "shape", "have N >= 0 rows and K >= 1 columns", [fmt.n, fmt.k])
-    if fmt.block_n < 1 or fmt.block_k < 1:
-        refuse(where, "block", "be at least 1 by 1", [fmt.block_n, fmt.block_k])
-    if not 0 <= fmt.zero_kind < len(ZERO_KINDS):
-        refuse(where, "zero_kind", f"be 0 to {len(ZERO_KINDS) - 1}", fmt.zero_kind)
-    if not 0 <= fmt.layout < len(LAYOUTS):
-        refuse(where, "layout", f"be 0 to {len(LAYOUTS) - 1}", fmt.layout)
+    require_range(where, "format", "bits", fmt.bits, 1, 8)
+    require_range(where, "format", "n", fmt.n, 0, MAX_EXTENT)
+    for field in ("k", "block_n", "block_k"):
+        require_range(where, "format", field, getattr(fmt, field), 1, MAX_EXTENT)
+    require_range(where, "format", "zero_kind", fmt.zero_kind, 0, len(ZERO_KINDS) - 1)
+    require_range(where, "format", "layout", fmt.layout, 0, len(LAYOUTS) - 1)
 
 
-def _check_tensor(where, name, tensor, shape, dtypes, device) -> None:
-    if tensor.dtype not in dtypes:
-        need = "have dtype " + " or ".join(str(d).removeprefix("torch.") for d in dtypes)
-        refuse(where, name, need, str(tensor.dtype).removeprefix("torch."), error=TypeError)
-    if tuple(tensor.shape) != tuple(shape):
-        refuse(where, name, f"have shape {list(shape)}", list(tensor.shape))
-    if tensor.device != device:
-        refuse(where, name, f"be on {device} with qweight", tensor.device, "move it with .to()")
+def _check_tensor(where, name, tensor, dtypes, shape, device) -> None:
+    require_dtype(where, name, tensor.dtype, dtypes)
+    require_shape(where, name, tensor, shape)
+    require_device(where, name, tensor, device)
     if tensor.dim() and tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
+        got = f"stride {tensor.stride(-1)}"
         need = "have unit stride along its last dimension"
-        refuse(where, name, need, f"strides {list(tensor.stride())}", "call .contiguous()")
+        refuse(where, name, need, got, "call .contiguous()")

@@ -72,13 +72,16 @@ class QuantizedWeight:
         where = "QuantizedWeight.from_parts"
         codes = _checked_codes(where, codes, bits)
         n, k = codes.shape
+        if zeros is not None and zeros.shape != scales.shape:
+            need = f"have the shape {list(scales.shape)} of scales"
+            refuse(where, "zeros", need, list(zeros.shape))
         scales, block = _scales_of_blocks(where, scales, n, k, block)
         if zero_kind is None:
             zero_kind = "none" if zeros is None else "code"
         if zero_kind not in ZERO_KINDS:
             refuse(where, "zero_kind", f"be one of {', '.join(ZERO_KINDS)}", repr(zero_kind))
         if zeros is not None:
-            zeros = _compact_integers(zeros).reshape(scales.shape)
+            zeros = _compact_integers(zeros).reshape(-1, scales.shape[1])[:n]
         if table is not None:
             table = table.to(device=codes.device, dtype=torch.float32)
         if s0 is not None:
@@ -162,6 +165,7 @@ class QuantizedWeight:
         fmt = self.format
         _check_range("slice_rows", start, stop, fmt.n, smallest=0)
         first, last = start // fmt.block_n, -(-stop // fmt.block_n)
+        last = first if start == stop else last
         if start % fmt.block_n and last - first > 1:
             need = f"start on a boundary of the {fmt.block_n}-row scale blocks"
             refuse("slice_rows", "start", need, start)
@@ -255,6 +259,8 @@ def _checked_codes(where: str, codes: torch.Tensor, bits: int) -> torch.Tensor:
     if codes.dim() != 2 or codes.is_floating_point() or codes.is_complex():
         got = f"{codes.dtype} with {codes.dim()} dimensions"
         refuse(where, "codes", "be a 2-D integer tensor", got)
+    if not codes.shape[1]:
+        refuse(where, "codes", "have at least one column", list(codes.shape))
     if codes.numel() and not 0 <= codes.min().item() <= codes.max().item() < 1 << bits:
         got = f"{codes.min().item()} to {codes.max().item()}"
         refuse(where, "codes", f"lie in 0..{(1 << bits) - 1}", got)
@@ -264,8 +270,8 @@ def _checked_codes(where: str, codes: torch.Tensor, bits: int) -> torch.Tensor:
 def _scales_of_blocks(where, scales, n, k, block):
     """Scales as [row blocks, groups] and the block (rows, columns) of each."""
     if block is None:
-        if scales.numel() == 1 and scales.dim() <= 1 and n != 1:
-            return scales.reshape(1, 1), (max(1, n), k)
+        if scales.numel() == 1 and scales.dim() <= 1:
+            return scales.reshape(1, 1)[:n], (max(1, n), k)
         scales = scales.reshape(-1, 1) if scales.dim() == 1 else scales
         if scales.dim() != 2 or scales.shape[0] != n or not scales.shape[1]:
             refuse(where, "scales", f"have shape [], [{n}] or [{n}, G]", list(scales.shape))
@@ -277,9 +283,9 @@ def _scales_of_blocks(where, scales, n, k, block):
     if rows < 1 or columns < 1:
         refuse(where, "block", "be at least 1 by 1", list(block))
     shape = (-(-n // rows), -(-k // columns))
-    if scales.numel() != shape[0] * shape[1]:
+    if tuple(scales.shape) != shape:
         refuse(where, "scales", f"have shape {list(shape)}", list(scales.shape))
-    return scales.reshape(shape), (rows, columns)
+    return scales, (rows, columns)
 
 
 def _compact_integers(zeros: torch.Tensor) -> torch.Tensor:

@@ -5,12 +5,13 @@ from typing import NamedTuple
 import torch
 
 from lowbit import registry
-from lowbit.errors import refuse
+from lowbit.errors import refuse, require_dtype
 from lowbit.formats.weight_format import (
     LAYOUTS,
     WeightFormat,
     check_weight,
     dequantize_parts,
+    read_format,
 )
 from lowbit.formats.weights import QuantizedWeight
 
@@ -35,10 +36,8 @@ def problem(qweight, scales, zeros, table, s0, format, dtype) -> Problem:
 
 
 def check(qweight, scales, zeros, table, s0, format, dtype) -> None:
-    check_weight(NAME, qweight, scales, zeros, table, s0, WeightFormat(*format))
-    if dtype not in OUT_DTYPES:
-        got = str(dtype).removeprefix("torch.")
-        refuse(NAME, "dtype", "be float32 or float16 or bfloat16", got, error=TypeError)
+    check_weight(NAME, qweight, scales, zeros, table, s0, read_format(NAME, format))
+    require_dtype(NAME, "dtype", dtype, OUT_DTYPES)
 
 
 def allocate(qweight, scales, zeros, table, s0, format, dtype) -> torch.Tensor:
@@ -46,7 +45,6 @@ def allocate(qweight, scales, zeros, table, s0, format, dtype) -> torch.Tensor:
 
 
 def reference(qweight, scales, zeros, table, s0, format, dtype, out) -> None:
-    check(qweight, scales, zeros, table, s0, format, dtype)
     out.copy_(dequantize_parts(qweight, scales, zeros, table, s0, WeightFormat(*format)))
 
 

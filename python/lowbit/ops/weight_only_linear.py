@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 
 from lowbit import registry
-from lowbit.errors import refuse
+from lowbit.errors import dtype_name, refuse, require_device, require_dtype, require_shape
 from lowbit.formats.numerics import MODES, mode_id, round_operand
 from lowbit.formats.weight_format import (
     LAYOUTS,
@@ -13,6 +13,7 @@ from lowbit.formats.weight_format import (
     WeightFormat,
     check_weight,
     dequantize_parts,
+    read_format,
 )
 from lowbit.formats.weights import QuantizedWeight
 from lowbit.ops.weight_only_linear_backward import weight_only_linear_backward
@@ -52,35 +53,24 @@ def problem(x, qweight, scales, zeros, table, s0, bias, format, numerics) -> Pro
 
 
 def check(x, qweight, scales, zeros, table, s0, bias, format, numerics) -> None:
-    fmt = WeightFormat(*format)
+    fmt = read_format(NAME, format)
     check_weight(NAME, qweight, scales, zeros, table, s0, fmt)
     if not 0 <= numerics < len(MODES):
-        refuse(NAME, "numerics", f"be 0 to {len(MODES) - 1}", numerics)
+        refuse(NAME, "numerics", f"be in 0..{len(MODES) - 1}", numerics)
     check_input(x, qweight, bias, fmt)
 
 
 def check_input(x, qweight, bias, fmt: WeightFormat) -> None:
     """What can differ from call to call once the weight itself was checked."""
     if x.dtype not in X_DTYPES:
-        got = str(x.dtype).removeprefix("torch.")
-        refuse(NAME, "x", "have dtype float32 or float16 or bfloat16", got, error=TypeError)
+        require_dtype(NAME, "x", x.dtype, X_DTYPES)
     if x.dim() < 1 or x.shape[-1] != fmt.k:
         refuse(NAME, "x", f"have shape [..., {fmt.k}]", list(x.shape))
-    if x.device != qweight.device:
-        refuse(NAME, "x", f"be on {qweight.device} with qweight", x.device, "move it with .to()")
+    require_device(NAME, "x", x, qweight.device)
     if bias is not None:
-        _check_bias(x, bias, fmt.n)
-
-
-def _check_bias(x, bias, n: int) -> None:
-    if bias.dtype != x.dtype and bias.dtype != torch.float32:
-        need = f"have x's dtype {str(x.dtype).removeprefix('torch.')} or float32"
-        got = str(bias.dtype).removeprefix("torch.")
-        refuse(NAME, "bias", need, got, error=TypeError)
-    if tuple(bias.shape) != (n,):
-        refuse(NAME, "bias", f"have shape [{n}]", list(bias.shape))
-    if bias.device != x.device:
-        refuse(NAME, "bias", f"be on {x.device} with x", bias.device, "move it with .to()")
+        require_dtype(NAME, "bias", bias.dtype, dict.fromkeys((x.dtype, torch.float32)))
+        require_shape(NAME, "bias", bias, (fmt.n,))
+        require_device(NAME, "bias", bias, x.device)
 
 
 def allocate(x, qweight, scales, zeros, table, s0, bias, format, numerics) -> torch.Tensor:
@@ -88,7 +78,6 @@ def allocate(x, qweight, scales, zeros, table, s0, bias, format, numerics) -> to
 
 
 def reference(x, qweight, scales, zeros, table, s0, bias, format, numerics, out) -> None:
-    check(x, qweight, scales, zeros, table, s0, bias, format, numerics)
     w = dequantize_parts(qweight, scales, zeros, table, s0, WeightFormat(*format))
     y = torch.matmul(round_operand(x, numerics), w.t())
     out.copy_(y if bias is None else y + bias.float())
@@ -101,7 +90,7 @@ def flatten(x, qweight: QuantizedWeight, bias=None, *, mode: str | None = None) 
         refuse(NAME, "qweight", "be a QuantizedWeight", type(qweight).__name__, remedy, TypeError)
     if not isinstance(x, torch.Tensor):
         refuse(NAME, "x", "be a tensor", type(x).__name__, error=TypeError)
-    if torch.is_autocast_enabled(x.device.type) and x.dtype in X_DTYPES:
+    if not x.is_meta and torch.is_autocast_enabled(x.device.type) and x.dtype in X_DTYPES:
         x = x.to(torch.get_autocast_dtype(x.device.type))
         bias = bias if bias is None else bias.to(x.dtype)
     check_input(x, qweight.qweight, bias, qweight.format)
@@ -145,14 +134,32 @@ class _Linear(torch.autograd.Function):
     def backward(ctx, grad):
         grad_x = grad_bias = None
         if ctx.needs_input_grad[0]:
-            grad_x = _backward_under(ctx.backend, grad, ctx.saved_tensors, ctx.fmt)
+            twice = torch.is_grad_enabled() and grad.requires_grad
+            run = _InputGradient.apply if twice else _input_gradient
+            grad_x = run(grad, ctx.backend, ctx.fmt, *ctx.saved_tensors)
         if ctx.needs_input_grad[1]:
             rows = grad.reshape(-1, grad.shape[-1])
             grad_bias = rows.sum(0, dtype=torch.float32).to(ctx.bias_dtype)
         return grad_x, grad_bias, None, None, None, None, None, None, None
 
 
-def _backward_under(backend, grad, tensors, fmt):
+class _InputGradient(torch.autograd.Function):
+    """grad @ w for a second derivative: linear in grad, so its gradient is the op without bias."""
+
+    @staticmethod
+    def forward(ctx, grad, backend, fmt, *tensors):
+        ctx.save_for_backward(*tensors)
+        ctx.fmt = fmt
+        return _input_gradient(grad, backend, fmt, *tensors)
+
+    @staticmethod
+    def backward(ctx, grad):
+        exact = mode_id(NAME, "exact")
+        again = _Linear.apply(grad, None, *ctx.saved_tensors, ctx.fmt, exact)
+        return again, None, None, *(None for _ in ctx.saved_tensors)
+
+
+def _input_gradient(grad, backend, fmt, *tensors):
     if backend is None:
         return weight_only_linear_backward(grad, tensors, fmt)
     with registry.use_backend(backend):
@@ -198,9 +205,8 @@ def _check_out(out, x, *rest) -> None:
         remedy = "leave it out, or call under torch.no_grad()"
         refuse(NAME, "out", "be None when a gradient is wanted", "a tensor", remedy)
     if out.dtype != x.dtype or tuple(out.shape) != shape or out.device != x.device:
-        got = f"{str(out.dtype).removeprefix('torch.')} {list(out.shape)} on {out.device}"
-        need = f"be {str(x.dtype).removeprefix('torch.')} {list(shape)} on {x.device}"
-        refuse(NAME, "out", need, got)
+        got = f"{dtype_name(out.dtype)} {list(out.shape)} on {out.device}"
+        refuse(NAME, "out", f"be {dtype_name(x.dtype)} {list(shape)} on {x.device}", got)
     if not out.is_contiguous():
         refuse(NAME, "out", "be contiguous", f"strides {list(out.stride())}")
     if any(t is not None and _share_memory(out, t) for t in (x, *rest[:6])):

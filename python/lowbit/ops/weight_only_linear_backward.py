@@ -10,6 +10,7 @@ from lowbit.formats.weight_format import (
     WeightFormat,
     check_weight,
     dequantize_parts,
+    read_format,
 )
 
 NAME = "weight_only_linear_backward"
@@ -33,7 +34,7 @@ def problem(grad, qweight, scales, zeros, table, s0, format) -> Problem:
 
 
 def check(grad, qweight, scales, zeros, table, s0, format) -> None:
-    fmt = WeightFormat(*format)
+    fmt = read_format(NAME, format)
     check_weight(NAME, qweight, scales, zeros, table, s0, fmt)
     if grad.dim() < 1 or grad.shape[-1] != fmt.n:
         refuse(NAME, "grad", f"have shape [..., {fmt.n}]", list(grad.shape))
@@ -44,7 +45,6 @@ def allocate(grad, qweight, scales, zeros, table, s0, format) -> torch.Tensor:
 
 
 def reference(grad, qweight, scales, zeros, table, s0, format, out) -> None:
-    check(grad, qweight, scales, zeros, table, s0, format)
     fmt = WeightFormat(*format)
     rows = -(-_ROWS // fmt.block_n) * fmt.block_n
     total = grad.new_zeros(out.shape, dtype=torch.float32)

@@ -1,0 +1,274 @@
+"""The cases of every op as data: what is tested and what is timed.
+
+A case has `op`, an id (`str(case)`), `make(seed, device)` -> the op's flat arguments (what
+`registry.OPS[case.op].overload` takes), `flops` and `bytes`. Tests parametrize over `CASES[op]`,
+`lowbit check` runs the same list, `lowbit bench` builds its own from shapes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import random
+import zlib
+
+import torch
+
+from lowbit.bench.weight_specs import WeightSpec
+from lowbit.errors import dtype_name
+from lowbit.formats.numerics import MODES
+from lowbit.formats.tables import TABLE_NAMES
+from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_DTYPES, ZERO_KINDS
+
+LINEAR, BACKWARD = "weight_only_linear", "weight_only_linear_backward"
+DEQUANTIZE = "dequantize_weight"
+X_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+VIEWS = ("contiguous", "offset", "padded", "strided", "transposed", "expanded")
+BIASES = ("none", "x", "float32", "strided")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A call of an op on a quantized weight.
+
+    rows: the leading dimensions of x (of grad for the backward op). dtype: that of x or grad, or
+    of the result of dequantize_weight. view: how x lies in memory; what lies around it is NaN.
+    """
+
+    op: str
+    weight: WeightSpec = WeightSpec()
+    rows: tuple[int, ...] = (5,)
+    dtype: torch.dtype = torch.float32
+    mode: str = "exact"
+    bias: str = "none"
+    view: str = "contiguous"
+    nonfinite: bool = False
+
+    def __str__(self) -> str:
+        parts = [str(self.weight), dtype_name(self.dtype)]
+        if self.op != DEQUANTIZE:
+            parts.append("M" + "x".join(map(str, self.rows)))
+            parts += [part for part in (self.mode,) if part != "exact"]
+            parts += [f"bias.{self.bias}"] if self.bias != "none" else []
+            parts += [self.view] if self.view != "contiguous" else []
+            parts += ["nonfinite"] if self.nonfinite else []
+        return "-".join(parts)
+
+    def make(self, seed: int = 0, device: str | torch.device = "cpu") -> tuple:
+        """The flat arguments of the op; the same for the same seed."""
+        seed = zlib.crc32(f"{seed} {self}".encode())
+        weight = self.weight.make(seed, device)
+        if self.op == DEQUANTIZE:
+            return (*weight.tensors, weight.format, self.dtype)
+        generator = torch.Generator().manual_seed(seed + 1)
+        x = self._input(generator, device)
+        if self.op == BACKWARD:
+            return (x, *weight.tensors, weight.format)
+        bias = self._bias(generator, device)
+        return (x, *weight.tensors, bias, weight.format, MODES.index(self.mode))
+
+    def _input(self, generator, device) -> torch.Tensor:
+        width = self.weight.n if self.op == BACKWARD else self.weight.k
+        x = torch.randn(*self.rows, width, generator=generator)
+        if self.nonfinite:
+            for spot, value in enumerate((math.nan, math.inf, -math.inf)):
+                x.view(-1, width)[2 * spot, (spot * 37) % width] = value
+        return place(x.to(device, self.dtype), self.view)
+
+    def _bias(self, generator, device) -> torch.Tensor | None:
+        if self.bias == "none":
+            return None
+        bias = torch.randn(self.weight.n, generator=generator).to(device)
+        bias = bias if self.bias == "float32" else bias.to(self.dtype)
+        return place(bias, "strided") if self.bias == "strided" else bias
+
+    @property
+    def m(self) -> int:
+        """Rows of x."""
+        return math.prod(self.rows)
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions of the matrix product; one a weight for dequantize."""
+        size = self.weight.n * self.weight.k
+        return size if self.op == DEQUANTIZE else 2 * self.m * size
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that must move: weight, input and result, each once."""
+        n, k = self.weight.n, self.weight.k
+        elements = n * k if self.op == DEQUANTIZE else self.m * (n + k)
+        return self.weight.nbytes + elements * self.dtype.itemsize
+
+
+def place(values: torch.Tensor, view: str) -> torch.Tensor:
+    """The values as a view of a larger buffer of NaN, laid out as `view` says."""
+    if view == "contiguous":
+        return values
+    shape = values.shape
+    if view == "expanded":
+        return values[:1].expand(shape)
+    if view == "offset":
+        out = values.new_full((values.numel() + 2,), math.nan)[1:-1].view(shape)
+    elif view == "padded":
+        out = values.new_full((*shape[:-1], shape[-1] + 3), math.nan)[..., : shape[-1]]
+    elif view == "strided":
+        out = values.new_full((*shape[:-1], 2 * shape[-1] + 1), math.nan)[..., 1::2]
+    else:  # transposed
+        out = values.new_full((shape[-1], *shape[:-1]), math.nan).movedim(0, -1)
+    return out.copy_(values)
+
+
+def _formats() -> list[WeightSpec]:
+    """Every element, zero kind, scale and zero dtype and second-level scale."""
+    specs = [WeightSpec(bits=b, zeros=z) for b in range(1, 9) for z in ZERO_KINDS]
+    specs += [
+        WeightSpec(bits=4, zeros=z, zero_dtype=d)
+        for z in ("code", "value")
+        for d in ZERO_DTYPES[1:]
+    ]
+    specs += [
+        WeightSpec(bits=8, zeros="code"),
+        WeightSpec(bits=3, zeros="code", zero_dtype=torch.float16),
+    ]
+    specs += [WeightSpec(scales=d, zeros="midpoint") for d in SCALE_DTYPES]
+    specs += [
+        WeightSpec(scales=torch.float8_e4m3fn, s0=s, bits=b)
+        for s in ("tensor", "rows")
+        for b in (3, 4, 8)
+    ]
+    specs += [WeightSpec(table=t, zeros=z) for t in TABLE_NAMES for z in ("none", "value")]
+    specs += [WeightSpec(table="random", bits=b) for b in range(1, 5)]
+    specs += [WeightSpec(table="random", bits=3, zeros="code", zero_dtype=torch.float32)]
+    return specs
+
+
+def _shapes() -> list[WeightSpec]:
+    """Groups, blocks and tails."""
+    groups = [(160, 16), (256, 128), (200, 48), (100, 7), (96, 0), (64, 64), (1, 0), (40, 100)]
+    specs = [WeightSpec(k=k, block_k=g, bits=b, zeros="code") for k, g in groups for b in (3, 4)]
+    specs += [
+        WeightSpec(block_n=r, block_k=g, zeros=z)
+        for r, g in ((4, 32), (0, 0), (0, 32))
+        for z in ("none", "code")
+    ]
+    specs += [WeightSpec(n=n, zeros="midpoint") for n in (0, 1, 2, 15, 16, 17, 64, 129)]
+    specs += [
+        WeightSpec(k=k, bits=b, zeros="value", zero_dtype=torch.float16)
+        for k in (3, 31, 33, 63, 515)
+        for b in (1, 4, 7)
+    ]
+    return specs
+
+
+def _cuts() -> list[WeightSpec]:
+    """Weights that are views of a larger one: other strides, offsets and padding bits."""
+    specs = [
+        WeightSpec(bits=b, cut=c, zeros="code") for b in range(1, 9) for c in ("rows", "columns")
+    ]
+    specs += [WeightSpec(cut="rows", s0="rows", scales=torch.float8_e4m3fn)]
+    specs += [WeightSpec(cut="rows", block_n=4, zeros="value", zero_dtype=torch.float16)]
+    specs += [WeightSpec(cut="rows", block_n=0, block_k=0), WeightSpec(cut="columns", block_n=8)]
+    return specs
+
+
+def _extremes() -> list[WeightSpec]:
+    """Scales at the ends of their range, and one that is NaN."""
+    ends = (
+        (torch.float32, 90),
+        (torch.float32, -130),
+        (torch.float32, -147),
+        (torch.bfloat16, 90),
+        (torch.bfloat16, -120),
+        (torch.float16, 15),
+        (torch.float16, -22),
+        (torch.float8_e8m0fnu, 100),
+        (torch.float8_e8m0fnu, -126),
+        (torch.float8_e4m3fn, -8),
+    )
+    specs = [WeightSpec(scales=d, exponent=e, zeros="midpoint") for d, e in ends]
+    nans = (torch.float16, torch.float8_e4m3fn, torch.float8_e8m0fnu)
+    return specs + [WeightSpec(scales=d, scale_nan=True) for d in nans]
+
+
+WEIGHTS = tuple(dict.fromkeys(_formats() + _shapes() + _cuts() + _extremes()))
+
+
+def _inputs(op: str) -> list[Case]:
+    """Rows, dtypes, modes, biases, layouts of x and values that are not finite."""
+    base = Case(op, WeightSpec(zeros="code"))
+    change = dataclasses.replace
+    rows = [(), (0,), (1,), (2, 3), (0, 4), (2, 1, 3), *((m,) for m in (2, 4, 8, 16, 17, 64, 131))]
+    cases = [change(base, rows=r) for r in rows]
+    cases += [change(base, dtype=d) for d in X_DTYPES]
+    cases += [
+        change(base, view=v, rows=r, dtype=d)
+        for v in VIEWS
+        for r in ((5,), (2, 3))
+        for d in (torch.float32, torch.bfloat16)
+    ]
+    cases += [
+        change(base, nonfinite=True, dtype=d, weight=w)
+        for d in X_DTYPES
+        for w in (base.weight, WeightSpec(bits=3, zeros="midpoint", k=77))
+    ]
+    if op == LINEAR:
+        cases += [
+            change(base, mode=m, dtype=d, rows=r)
+            for m in MODES
+            for d in X_DTYPES
+            for r in ((1,), (5,), (20,))
+        ]
+        cases += [change(base, bias=b, dtype=d) for b in BIASES[1:] for d in X_DTYPES]
+        large = WeightSpec(scales=torch.float16, exponent=14, zeros="midpoint")
+        cases.append(Case(op, large, dtype=torch.float16))  # overflows to infinities of both signs
+    return cases
+
+
+def _mixed(op: str, count: int) -> list[Case]:
+    """Draws over all axes at once: what single changes of one base never combine."""
+    draw = random.Random(len(op))
+    cases = []
+    for _ in range(count):
+        bits = draw.randint(1, 8)
+        weight = WeightSpec(
+            n=draw.randint(1, 200),
+            k=draw.randint(1, 700),
+            bits=bits,
+            block_k=draw.choice((0, 8, 32, 33, 64, 128)),
+            block_n=draw.choice((1, 1, 1, 3, 0)),
+            zeros=draw.choice(ZERO_KINDS),
+            zero_dtype=draw.choice(ZERO_DTYPES),
+            scales=draw.choice(SCALE_DTYPES),
+            table=draw.choice(("", "random")) if bits <= 4 else "",
+            s0=draw.choice(("", "tensor", "rows")),
+            cut=draw.choice(("", "rows")),
+        )
+        axes = {"rows": (draw.randint(1, 40),), "dtype": draw.choice(X_DTYPES)}
+        axes["view"] = draw.choice(VIEWS)
+        if op == LINEAR:
+            axes |= {"mode": draw.choice(MODES), "bias": draw.choice(BIASES)}
+        cases.append(Case(op, weight, **axes))
+    return cases
+
+
+def _linear_cases(op: str) -> tuple[Case, ...]:
+    cases = [Case(op, w) for w in WEIGHTS]
+    cases += [Case(op, w, rows=(1,), dtype=torch.bfloat16) for w in _formats()[::3]]
+    return tuple(dict.fromkeys(cases + _inputs(op) + _mixed(op, 40)))
+
+
+def _dequantize_cases() -> tuple[Case, ...]:
+    pairs = zip(WEIGHTS, itertools.cycle(X_DTYPES), strict=False)
+    cases = [Case(DEQUANTIZE, w) for w in WEIGHTS]
+    cases += [Case(DEQUANTIZE, w, dtype=d) for w, d in pairs]
+    mixed = [Case(DEQUANTIZE, c.weight, dtype=c.dtype) for c in _mixed(DEQUANTIZE, 40)]
+    return tuple(dict.fromkeys(cases + mixed))
+
+
+CASES: dict[str, tuple[Case, ...]] = {
+    LINEAR: _linear_cases(LINEAR),
+    BACKWARD: _linear_cases(BACKWARD),
+    DEQUANTIZE: _dequantize_cases(),
+}

@@ -1,0 +1,289 @@
+"""The one comparison: a backend's result of a case against the float64 oracle.
+
+Ops in `BITWISE` must equal the oracle bit for bit (any NaN equals any NaN). For the others
+
+    err(got, oracle) <= 2 * err(plain torch in the mode's own precision, oracle) + ulp
+
+in the largest absolute error and in the root mean square; `ulp` is one step of the output dtype at
+the oracle's largest magnitude. Elements that are not finite must be the same NaN or infinity in
+both.
+
+Outputs are filled with NaN (or the largest number, where NaN is expected) before the call and lie
+in a guard band; inputs and band must not change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from lowbit import registry
+from lowbit.errors import dtype_name
+from lowbit.formats.numerics import round_operand
+from lowbit.formats.packing import PLANE_WIDTHS, plane_words
+from lowbit.formats.weight_format import ZERO_KINDS, WeightFormat, dequantize_parts
+
+BITWISE = frozenset({"dequantize_weight"})
+# Elements around the output; odd, so that the output is not aligned to a vector.
+_GUARD = 33
+
+
+class CheckFailure(AssertionError):
+    """A result that breaks the op's contract."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """What a result is judged by: the oracle and what plain torch makes of the same call."""
+
+    oracle: torch.Tensor  # float64, or the exact result for bitwise ops
+    plain: torch.Tensor | None  # None for bitwise ops
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The errors of a result, their limits, and the first element beyond them."""
+
+    max_abs: float
+    rms: float
+    limit_abs: float
+    limit_rms: float
+    scale: float  # root mean square of the oracle
+    failure: str | None
+
+    @property
+    def relative(self) -> float:
+        """The root mean square of the error divided by that of the oracle."""
+        return self.rms / self.scale if self.scale else self.rms
+
+
+def check(op: str, backend: str, case: Any, seed: int = 0) -> Comparison:
+    """Run the case on the backend and compare the result with the oracle.
+
+    Raises CheckFailure when the contract is broken, and also when the comparison would accept a
+    result with one wrong element: a check that cannot fail proves nothing.
+    """
+    got = run(op, backend, case.make(seed, device_of(backend)))
+    want = expected_of(case, seed)
+    comparison = compare(got, want)
+    if comparison.failure:
+        raise CheckFailure(f"{op} on {backend}, case {case}, seed {seed}: {comparison.failure}")
+    if got.numel() and compare(perturb(got, want), want).failure is None:
+        raise CheckFailure(f"{op}, case {case}: the comparison accepts one wrong element")
+    return comparison
+
+
+def device_of(backend: str) -> str:
+    """The device type that a backend is checked on."""
+    return registry.BACKENDS[backend].device or "cpu"
+
+
+def unavailable(backend: str) -> str | None:
+    """Why the backend cannot run on this machine, with the remedy; None if it can."""
+    device = device_of(backend)
+    if device == "cuda" and not torch.cuda.is_available():
+        reason = _missing(backend, torch.device("meta"))
+        return reason or "torch sees no CUDA device; run on a machine with an NVIDIA GPU"
+    return _missing(backend, torch.device(device))
+
+
+def _missing(backend: str, device: torch.device) -> str | None:
+    try:
+        return registry.BACKENDS[backend].missing(device)
+    except Exception as error:  # a probe of a broken installation may raise anything
+        return f"{type(error).__name__}: {error}"
+
+
+def declined(op: str, backend: str, args: tuple) -> str | None:
+    """Why the backend's capability row does not cover the call; None if it does."""
+    choice = registry.OPS[op].choose(registry.OPS[op].problem(*args), backend)
+    return None if choice.backend else choice.passed_over.get(backend, "it has no kernel of the op")
+
+
+def run(op: str, backend: str, args: tuple) -> torch.Tensor:
+    """The op's result on a backend, written into a poisoned output within a guard band."""
+    definition = registry.OPS[op]
+    like = definition.allocate(*args)
+    poison = math.nan if not _expects_nan(args) else torch.finfo(like.dtype).max
+    buffer = like.new_full((like.numel() + 2 * _GUARD,), poison)
+    out = buffer[_GUARD : _GUARD + like.numel()].view(like.shape)
+    before = [_memory(t).clone() for t in args if isinstance(t, torch.Tensor)]
+    with registry.use_backend(backend):
+        definition.out_overload(*args, out)
+    after = [_memory(t) for t in args if isinstance(t, torch.Tensor)]
+    if not all(map(torch.equal, before, after)):
+        raise CheckFailure(f"{op} on {backend} changed one of its inputs")
+    band = torch.cat([buffer[:_GUARD], buffer[_GUARD + like.numel() :]])
+    if not same_bits(band, torch.full_like(band, poison)).all():
+        raise CheckFailure(f"{op} on {backend} wrote outside its output")
+    return out
+
+
+def _expects_nan(args: tuple) -> bool:
+    floats = (t for t in args if isinstance(t, torch.Tensor) and t.is_floating_point())
+    return any(not torch.isfinite(t.float()).all() for t in floats)
+
+
+def _memory(tensor: torch.Tensor) -> torch.Tensor:
+    """All bytes of a tensor's storage: those around a view too."""
+    storage = tensor.untyped_storage()
+    return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(storage)
+
+
+@functools.lru_cache(maxsize=2)  # the backends and instruction sets of a case share it
+def expected_of(case: Any, seed: int) -> Expected:
+    """The expectation of a case."""
+    return expected(case.op, case.make(seed))
+
+
+def expected(op: str, args: tuple) -> Expected:
+    """The oracle of a call, and plain torch's result. Computed on the CPU."""
+    return _EXPECTED[op](*(t.cpu() if isinstance(t, torch.Tensor) else t for t in args))
+
+
+def compare(got: torch.Tensor, want: Expected) -> Comparison:
+    """Measure a result against its expectation; `failure` says what is wrong and where."""
+    got = got.cpu()
+    like = want.oracle if want.plain is None else want.plain
+    if (got.shape, got.dtype) != (like.shape, like.dtype):
+        kinds = [f"{dtype_name(t.dtype)} {list(t.shape)}" for t in (got, like)]
+        failure = f"got {kinds[0]}, wanted {kinds[1]}"
+        return Comparison(math.inf, math.inf, 0.0, 0.0, 0.0, failure)
+    if want.plain is None:
+        return _compare_bits(got, want.oracle)
+    rounded = want.oracle.to(got.dtype)
+    finite = torch.isfinite(rounded)
+    oracle = torch.where(finite, want.oracle, 0.0)
+    error = torch.where(finite, (got.double() - oracle).abs(), 0.0)
+    error = torch.where(finite & ~torch.isfinite(got), math.inf, error)
+    plain = torch.where(finite, (want.plain.double() - oracle).abs(), 0.0)
+    step = _ulp(oracle.abs().max().item() if oracle.numel() else 0.0, got.dtype)
+    limits = [2.0 * norm(plain) + step for norm in (_largest, _rms)]
+    errors = [norm(error) for norm in (_largest, _rms)]
+    bad = ((error > limits[0]) & finite) | (~finite & ~same_bits(got, rounded))
+    if not bad.any() and errors[1] > limits[1]:
+        bad = error == errors[0]  # beyond in the mean only: show the worst element
+    found = _describe(bad, got, want.oracle, errors, limits) if bad.any() else None
+    return Comparison(*errors, *limits, _rms(oracle), found)
+
+
+def _compare_bits(got: torch.Tensor, oracle: torch.Tensor) -> Comparison:
+    bad = ~same_bits(got, oracle)
+    error = torch.where(bad, (got.double() - oracle.double()).abs(), 0.0)
+    errors = [_largest(error), _rms(error)]
+    found = _describe(bad, got, oracle, errors, [0.0, 0.0]) if bad.any() else None
+    finite = torch.where(torch.isfinite(oracle), oracle.double(), 0.0)
+    return Comparison(*errors, 0.0, 0.0, _rms(finite), found)
+
+
+def _describe(bad, got, oracle, errors, limits) -> str:
+    first = tuple(bad.nonzero()[0].tolist())
+    return (
+        f"{int(bad.sum())} of {bad.numel()} elements are wrong; max abs error {errors[0]:.3g} "
+        f"(limit {limits[0]:.3g}), rms error {errors[1]:.3g} (limit {limits[1]:.3g}); first at "
+        f"{list(first)}: got {got[first].item()!r}, wanted {oracle[first].item()!r}"
+    )
+
+
+def perturb(got: torch.Tensor, want: Expected) -> torch.Tensor:
+    """A copy with the last element off by four tolerances (one bit for bitwise ops)."""
+    wrong = got.cpu().clone(memory_format=torch.contiguous_format)
+    flat, last = wrong.view(-1), wrong.numel() - 1
+    if not torch.isfinite(flat[last]):
+        flat[last] = 0.0
+    elif want.plain is None:
+        flat.view(_INTEGERS[wrong.element_size()])[last] ^= 1
+    else:
+        # Towards zero: away from it the largest element could leave the dtype's range.
+        step = 4.0 * compare(got, want).limit_abs
+        flat[last] -= math.copysign(step, flat[last].item())
+    return wrong
+
+
+def same_bits(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Where two tensors of one dtype hold the same bits, or both a NaN."""
+    view = _INTEGERS[a.element_size()]
+    same = a.contiguous().view(view) == b.contiguous().view(view)
+    return same | (torch.isnan(a) & torch.isnan(b))
+
+
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}
+
+
+def _largest(error: torch.Tensor) -> float:
+    return error.max().item() if error.numel() else 0.0
+
+
+def _rms(values: torch.Tensor) -> float:
+    largest = _largest(values.abs())
+    if largest in (0.0, math.inf):
+        return largest
+    return largest * (values / largest).square().mean().sqrt().item()
+
+
+def _ulp(magnitude: float, dtype: torch.dtype) -> float:
+    info = torch.finfo(dtype)
+    exponent = math.frexp(max(magnitude, info.smallest_normal))[1] - 1
+    return info.eps * 2.0**exponent
+
+
+def oracle_weight(qweight, scales, zeros, table, s0, fmt: WeightFormat) -> torch.Tensor:
+    """The value rule again, written apart from the reference: bit by bit and element by element.
+
+    Each product or sum of two float32 numbers is computed in float64 and rounded to float32, which
+    rounds once, as float64 has more than twice the digits.
+    """
+    codes = torch.zeros(fmt.n, fmt.k, dtype=torch.int64)
+    column, start, low = torch.arange(fmt.k), 0, 0
+    for width, words in zip(PLANE_WIDTHS[fmt.bits], plane_words(fmt.bits, fmt.k), strict=True):
+        for bit in range(width):
+            position = column * width + bit
+            word = qweight[:, start + position // 32].long()
+            codes |= ((word >> (position % 32)) & 1) << (low + bit)
+        start, low = start + words, low + width
+    row, group = torch.arange(fmt.n)[:, None] // fmt.block_n, column[None, :] // fmt.block_k
+    scale = scales.double()[row, group]
+    if s0 is not None:
+        scale = (scale * s0.double().reshape(-1, 1)).float().double()
+    t = (codes.float() if table is None else table[codes]).double()
+    kind = ZERO_KINDS[fmt.zero_kind]
+    zero = zeros.double()[row, group] if zeros is not None else 2.0 ** (fmt.bits - 1)
+    if kind in ("midpoint", "code"):
+        t = (t - zero).float().double()
+    w = (t * scale).float().double()
+    return ((w + zero) if kind == "value" else w).float()
+
+
+def _expected_dequantize(*args: Any) -> Expected:
+    *tensors, fmt, dtype = args
+    return Expected(oracle_weight(*tensors, WeightFormat(*fmt)).to(dtype), None)
+
+
+def _expected_linear(x, qweight, scales, zeros, table, s0, bias, fmt, mode) -> Expected:
+    w = dequantize_parts(qweight, scales, zeros, table, s0, WeightFormat(*fmt))
+    x32 = round_operand(x, mode)
+    return _expected_product(x32, w.t(), bias, x.dtype)
+
+
+def _expected_backward(grad, qweight, scales, zeros, table, s0, fmt) -> Expected:
+    w = dequantize_parts(qweight, scales, zeros, table, s0, WeightFormat(*fmt))
+    return _expected_product(grad.float(), w, None, grad.dtype)
+
+
+def _expected_product(a: torch.Tensor, b: torch.Tensor, bias, dtype: torch.dtype) -> Expected:
+    oracle, plain = torch.matmul(a.double(), b.double()), torch.matmul(a, b)
+    if bias is not None:
+        oracle, plain = oracle + bias.double(), plain + bias.float()
+    return Expected(oracle, plain.to(dtype))
+
+
+_EXPECTED: dict[str, Callable[..., Expected]] = {
+    "dequantize_weight": _expected_dequantize,
+    "weight_only_linear": _expected_linear,
+    "weight_only_linear_backward": _expected_backward,
+}
