@@ -129,62 +129,41 @@ def test_random_cases(flavour):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-# file, text, what it becomes, bits of the case, the build that must notice, its words
+KERNEL, CONFIG = "dequantize_weight.cuh", "config.h"
+OVERRUN, WRONG, MISALIGNED = "heap-buffer-overflow", "wrong value", "must be aligned to 16 bytes"
+FUSED = "std::fma(sub_rn(values[i], g.before), g.scale, g.after)"
+# file, text, what it becomes, bits of the cases, the build that must notice, its words
 MISTAKES = {
     "read behind the plane": (
-        "dequantize_weight.cuh", "first + i < plane_words ?", "true ?", 8, "asan",
-        "heap-buffer-overflow",
-    ),
+        KERNEL, "first + i < plane_words ?", "true ?", 8, "asan", OVERRUN),
     "store behind the row": (
-        "dequantize_weight.cuh", "if (i < count) store_element", "store_element", 4, "asan",
-        "heap-buffer-overflow",
-    ),
-    "whole store of a short run": (
-        "config.h", "p.format.k % c.run == 0 && ", "", 4, "asan", "heap-buffer-overflow",
-    ),
-    "whole store off 16 bytes": (
-        "config.h", " && p.out_address % kStoreBytes == 0", "", 4, "plain",
-        "must be aligned to 16 bytes",
-    ),
+        KERNEL, "if (i < count) store_element", "store_element", 4, "asan", OVERRUN),
+    "second store of a short run": (
+        KERNEL, "if (part * kPerStore >= count) break;", "", 4, "asan", OVERRUN),
+    "whole stores off 16 bytes": (
+        CONFIG, "p.out_address % kStoreBytes == 0", "true", 4, "plain", MISALIGNED),
     "thread past the last row": (
-        "dequantize_weight.cuh", "row < w.format.n", "row <= w.format.n", 2, "asan",
-        "heap-buffer-overflow",
-    ),
+        KERNEL, "while (row < n)", "while (row <= n)", 2, "asan", OVERRUN),
     "scale behind the last group": (
-        "dequantize_weight.cuh", "first + i == end && end < f.k", "first + i == end", 4, "asan",
-        "heap-buffer-overflow",
-    ),
+        KERNEL, "first + kRun && begin < k", "first + kRun && begin <= k", 4, "asan", OVERRUN),
     "wrong shift within the word": (
-        "dequantize_weight.cuh", "run % kRunsPerWord * kBits", "run % kRunsPerWord * kWidth", 2,
-        "plain", "wrong value",
-    ),
+        KERNEL, "run % kRunsPerWord * kBits", "run % kRunsPerWord * kWidth", 2, "plain", WRONG),
     "second plane not shifted": (
-        "dequantize_weight.cuh", "fields.field(i) << kShift", "fields.field(i)", 3, "plain",
-        "wrong value",
-    ),
-    "padding taken for the second plane": (
-        "dequantize_weight.cuh", "(plane + words, k", "(plane + words - 1, k", 3, "plain",
-        "wrong value",
-    ),
+        KERNEL, "fields.field(i) << kShift", "fields.field(i)", 3, "plain", WRONG),
+    "second plane a word early": (
+        KERNEL, "(plane + words, k", "(plane + words - 1, k", 3, "plain", WRONG),
     "group of the next column": (
-        "dequantize_weight.cuh", "c.block_k.divide(first)", "c.block_k.divide(first + 1)", 4,
-        "plain", "wrong value",
-    ),
-    "run in one group by mistake": (
-        "dequantize_weight.cuh", "end >= first + kRun ||", "end + 1 >= first + kRun ||", 4,
-        "plain", "wrong value",
-    ),
-    "row skipped in the step": (
-        "dequantize_weight.cuh", "      ++row;\n", "", 4, "plain", "wrong value",
-    ),
+        KERNEL, "block_k.divide(first)", "block_k.divide(first + 1)", 4, "plain", WRONG),
+    "last column in the group before": (
+        KERNEL, "end >= first + kRun)", "end + 1 >= first + kRun)", 4, "plain", WRONG),
+    "rows skipped in the step": (
+        CONFIG, "step / row_runs)", "step / row_runs + 1)", 4, "plain", WRONG),
     "one rounding where the rule has two": (
-        "dequantize_weight.cuh", "add_rn(mul_rn(number, g.scale), g.zero)",
-        "std::fma(number, g.scale, g.zero)", 4, "plain", "wrong value",
-    ),
+        KERNEL, "add_rn(mul_rn(sub_rn(values[i], g.before), g.scale), g.after)", FUSED, 4,
+        "plain", WRONG),
     "divisor rounded down": (
-        "config.h", "/ static_cast<uint64_t>(value) + 1", "/ static_cast<uint64_t>(value)", 4,
-        "plain", "wrong value",
-    ),
+        CONFIG, "static_cast<uint64_t>(value) + 1", "static_cast<uint64_t>(value)", 4, "plain",
+        WRONG),
 }  # fmt: skip
 
 

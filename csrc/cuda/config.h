@@ -36,12 +36,15 @@ constexpr Divisor make_divisor(int64_t value) {
 // ---- dequantize_weight ----
 
 inline constexpr int kDequantizeThreads = 256;
-// Blocks of a launch for each multiprocessor: four rounds of the eight that fit at once, so that
-// the last round leaves little idle. Not yet tuned on a GPU.
+// Blocks of a launch for each multiprocessor: about six rounds of the five that fit at once, so
+// that the last round leaves little idle. Not yet tuned on a GPU.
 inline constexpr int64_t kDequantizeBlocksPerMultiprocessor = 32;
 // Keeps every thread's index below 2^31.
 inline constexpr int64_t kDequantizeMaxBlocks = int64_t{1} << 22;
 inline constexpr int kStoreBytes = 16;
+// Output of a run: one sector of memory, in two stores. Addresses, scale and zero are worked out
+// once a run; at 16 bytes that alone would take longer than the memory does.
+inline constexpr int kRunBytes = 32;
 
 struct DequantizeWeightProblem {
   WeightFormat format;
@@ -50,9 +53,9 @@ struct DequantizeWeightProblem {
   int64_t multiprocessors;
 };
 
-// A thread decodes one run after the other: neighbouring columns of a row that fill 16 bytes of
-// output. Runs are counted row after row, the last one of a row may be short; threads take them in
-// turn, so neighbouring threads write neighbouring 16 bytes.
+// A thread decodes one run after the other: neighbouring columns of a row that fill kRunBytes
+// of output. Runs are counted row after row, the last one of a row may be short; threads take them
+// in turn, so neighbouring threads write neighbouring sectors.
 struct DequantizeWeightConfig {
   int64_t blocks;
   int threads;       // of a block
@@ -62,7 +65,7 @@ struct DequantizeWeightConfig {
   Divisor block_k;
   uint32_t step_rows;  // from a thread's run to its next: so many rows,
   uint32_t step_runs;  // then so many runs
-  bool whole_stores;   // every full run starts on 16 bytes
+  bool whole_stores;   // rows are made of whole stores, each on its alignment
 };
 
 constexpr int64_t min_extent(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -70,7 +73,7 @@ constexpr int64_t min_extent(int64_t a, int64_t b) { return a < b ? a : b; }
 constexpr DequantizeWeightConfig dequantize_weight_config(const DequantizeWeightProblem& p) {
   DequantizeWeightConfig c{};
   c.threads = kDequantizeThreads;
-  c.run = kStoreBytes / p.output_bytes;
+  c.run = kRunBytes / p.output_bytes;
   const int64_t row_runs = ceil_div(p.format.k, c.run);
   const int64_t wanted = ceil_div(p.format.n * row_runs, c.threads);
   const int64_t most = p.multiprocessors * kDequantizeBlocksPerMultiprocessor;
@@ -81,7 +84,8 @@ constexpr DequantizeWeightConfig dequantize_weight_config(const DequantizeWeight
   const int64_t step = c.blocks * c.threads;
   c.step_rows = static_cast<uint32_t>(step / row_runs);
   c.step_runs = static_cast<uint32_t>(step % row_runs);
-  c.whole_stores = p.format.k % c.run == 0 && p.out_address % kStoreBytes == 0;
+  c.whole_stores =
+      p.format.k * p.output_bytes % kStoreBytes == 0 && p.out_address % kStoreBytes == 0;
   return c;
 }
 

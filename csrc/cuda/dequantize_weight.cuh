@@ -1,4 +1,4 @@
-// Kernel of dequantize_weight: one thread decodes runs of columns, each of 16 bytes of output.
+// Kernel of dequantize_weight: one thread decodes runs of columns, each of 32 bytes of output.
 // Bound by memory: bits/8 bytes are read and 2 or 4 written for each weight.
 #pragma once
 
@@ -60,11 +60,14 @@ LOWBIT_DEVICE void load_codes(const uint32_t* plane, int64_t k, uint32_t run,
 }
 
 // What the codes stand for before scaling.
-template <int kRun>
-LOWBIT_DEVICE void codes_to_numbers(const float* table, const uint32_t (&codes)[kRun],
-                                    float (&numbers)[kRun]) {
-  if (table != nullptr) {
-    for (int i = 0; i < kRun; ++i) numbers[i] = load_constant(table + codes[i]);
+template <int kBits, int kRun>
+LOWBIT_DEVICE void load_numbers(const WeightView& w, uint32_t row, uint32_t run,
+                                float (&numbers)[kRun]) {
+  const auto* words = reinterpret_cast<const uint32_t*>(w.qweight) + row * w.qweight_stride;
+  uint32_t codes[kRun];
+  load_codes<kBits>(words, w.format.k, run, codes);
+  if (kBits <= kMaxTableBits && w.table != nullptr) {
+    for (int i = 0; i < kRun; ++i) numbers[i] = load_constant(w.table + codes[i]);
   } else {
     for (int i = 0; i < kRun; ++i) numbers[i] = small_integer_to_float(codes[i]);
   }
@@ -72,57 +75,64 @@ LOWBIT_DEVICE void codes_to_numbers(const float* table, const uint32_t (&codes)[
 
 // ---- scales and zeros ----
 
-// Scale and zero of a group. Without stored zeros the zero is 0 or the midpoint, which turns every
-// kind but `value` into (t - zero) * scale with unchanged bits.
+// Of a group: every kind of zero becomes (t - before) * scale + after. What a kind does not have is
+// +0 before and -0 after, which change no bit of any number.
 struct Group {
+  float before;
   float scale;
-  float zero;
+  float after;
 };
 
 struct RowScales {
   const WeightView& weight;
   int64_t scale_row;
-  float s0;  // read only if the weight has one
+  float s0;        // read only if the weight has one
+  float midpoint;  // 2^(bits-1)
 
   LOWBIT_DEVICE Group group(uint32_t index) const {
     const WeightView& w = weight;
-    Group g;
+    Group g{0.0f, 0.0f, -0.0f};
     g.scale = load_element(w.scales_type, w.scales, scale_row * w.scales_stride + index);
     if (w.s0 != nullptr) g.scale = mul_rn(g.scale, s0);
-    if (w.zeros != nullptr) {
-      g.zero = load_element(w.zeros_type, w.zeros, scale_row * w.zeros_stride + index);
-    } else {
-      const bool midpoint = w.format.zero_kind == ZeroKind::kMidpoint;
-      g.zero = midpoint ? static_cast<float>(1 << (w.format.bits - 1)) : 0.0f;
-    }
+    if (w.format.zero_kind == ZeroKind::kMidpoint) g.before = midpoint;
+    if (w.zeros == nullptr) return g;
+    const float zero = load_element(w.zeros_type, w.zeros, scale_row * w.zeros_stride + index);
+    (w.format.zero_kind == ZeroKind::kValue ? g.after : g.before) = zero;
     return g;
   }
 };
 
-LOWBIT_DEVICE float weight_value(float number, Group g, bool value_zero) {
-  return value_zero ? add_rn(mul_rn(number, g.scale), g.zero)
-                    : mul_rn(sub_rn(number, g.zero), g.scale);
+template <int kBits>
+LOWBIT_DEVICE RowScales row_scales(const WeightView& w, const Divisor& block_n, uint32_t row) {
+  const float s0 = w.s0 != nullptr ? load_constant(w.s0 + row * w.s0_stride) : 0.0f;
+  return {w, block_n.divide(row), s0, static_cast<float>(1 << (kBits - 1))};
 }
 
-// Numbers to weights in place; the run starts at column `first`, before k.
+// Numbers to weights in place, for columns begin <= i < end of the run.
 template <int kRun>
-LOWBIT_DEVICE void scale_run(const RowScales& scales, const DequantizeWeightConfig& c,
-                             uint32_t first, float (&values)[kRun]) {
-  const WeightFormat& f = scales.weight.format;
-  const bool value_zero = f.zero_kind == ZeroKind::kValue;
-  uint32_t index = c.block_k.divide(first);
-  uint32_t end = (index + 1) * c.block_k.value;
-  Group g = scales.group(index);
-  if (end >= first + kRun || end >= f.k) {
-    for (int i = 0; i < kRun; ++i) values[i] = weight_value(values[i], g, value_zero);
-    return;
+LOWBIT_DEVICE void scale_columns(Group g, uint32_t begin, uint32_t end, float (&values)[kRun]) {
+  for (uint32_t i = 0; i < kRun; ++i) {
+    const float value = add_rn(mul_rn(sub_rn(values[i], g.before), g.scale), g.after);
+    if (begin <= i && i < end) values[i] = value;
   }
-  for (int i = 0; i < kRun; ++i) {
-    if (first + i == end && end < f.k) {
-      g = scales.group(++index);
-      end += c.block_k.value;
+}
+
+// Numbers to weights in place, group after group; the run starts at column `first`, before k.
+template <int kRun>
+LOWBIT_DEVICE void scale_run(const RowScales& scales, const Divisor& block_k, uint32_t first,
+                             float (&values)[kRun]) {
+  const auto k = static_cast<uint32_t>(scales.weight.format.k);
+  uint32_t index = block_k.divide(first);
+  uint32_t begin = first;
+  while (begin < first + kRun && begin < k) {
+    const Group g = scales.group(index);
+    const uint32_t end = ++index * block_k.value;
+    if (begin == first && end >= first + kRun) {
+      scale_columns(g, 0, kRun, values);
+    } else {
+      scale_columns(g, begin - first, end - first, values);
     }
-    values[i] = weight_value(values[i], g, value_zero);
+    begin = end;
   }
 }
 
@@ -140,17 +150,23 @@ LOWBIT_DEVICE void store_element(void* out, int64_t index, float value) {
 
 // The first `count` values to the elements from `index` on.
 template <ElementType kOut, int kRun>
-LOWBIT_DEVICE void store_run(void* out, int64_t index, int64_t count, bool whole,
+LOWBIT_DEVICE void store_run(void* out, int64_t index, uint32_t count, bool whole,
                              const float (&values)[kRun]) {
-  constexpr int kPerWord = 4 / output_bytes(kOut);
-  if (whole) {
-    uint32_t words[4];
-    for (int i = 0; i < 4; ++i) words[i] = pack_output<kOut>(values + i * kPerWord);
-    store_16_bytes(static_cast<uint8_t*>(out) + index * output_bytes(kOut), words);
+  constexpr int kPerStore = kStoreBytes / output_bytes(kOut);
+  if (!whole) {
+    for (uint32_t i = 0; i < kRun; ++i) {
+      if (i < count) store_element<kOut>(out, index + i, values[i]);
+    }
     return;
   }
-  for (int i = 0; i < kRun; ++i) {
-    if (i < count) store_element<kOut>(out, index + i, values[i]);
+  auto* bytes = static_cast<uint8_t*>(out) + index * output_bytes(kOut);
+  for (uint32_t part = 0; part < kRun / kPerStore; ++part) {
+    if (part * kPerStore >= count) break;
+    uint32_t words[4];
+    for (int i = 0; i < 4; ++i) {
+      words[i] = pack_output<kOut>(values + part * kPerStore + i * kPerStore / 4);
+    }
+    store_16_bytes(bytes + part * kStoreBytes, words);
   }
 }
 
@@ -159,21 +175,18 @@ LOWBIT_DEVICE void store_run(void* out, int64_t index, int64_t count, bool whole
 template <int kBits, ElementType kOut>
 LOWBIT_KERNEL(kDequantizeThreads)
 dequantize_weight_kernel(const DequantizeWeightParams p, const DequantizeWeightConfig c) {
-  constexpr int kRun = kStoreBytes / output_bytes(kOut);
+  constexpr int kRun = kRunBytes / output_bytes(kOut);
   const WeightView& w = p.weight;
+  const auto n = static_cast<uint32_t>(w.format.n), k = static_cast<uint32_t>(w.format.k);
   const uint32_t start = block_index() * block_size() + thread_index();
   uint32_t row = c.row_runs.divide(start);
   uint32_t run = start - row * c.row_runs.value;
-  while (row < w.format.n) {
+  while (row < n) {
     const uint32_t first = run * kRun;
-    const auto* words = reinterpret_cast<const uint32_t*>(w.qweight) + row * w.qweight_stride;
-    const float s0 = w.s0 != nullptr ? load_constant(w.s0 + row * w.s0_stride) : 0.0f;
-    uint32_t codes[kRun];
-    load_codes<kBits>(words, w.format.k, run, codes);
     float values[kRun];
-    codes_to_numbers(w.table, codes, values);
-    scale_run(RowScales{w, c.block_n.divide(row), s0}, c, first, values);
-    store_run<kOut>(p.out, row * w.format.k + first, w.format.k - first, c.whole_stores, values);
+    load_numbers<kBits>(w, row, run, values);
+    scale_run(row_scales<kBits>(w, c.block_n, row), c.block_k, first, values);
+    store_run<kOut>(p.out, row * w.format.k + first, k - first, c.whole_stores, values);
     row += c.step_rows;
     run += c.step_runs;
     if (run >= c.row_runs.value) {
