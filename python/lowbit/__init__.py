@@ -4,9 +4,11 @@ Low-bit matmul as torch ops, with hand-written CUDA, Triton and CPU SIMD kernels
 each, and a pure-PyTorch reference beside them.
 """
 
+from lowbit import nn
 from lowbit._version import __version__
 from lowbit.formats.quantize import quantize_weight
 from lowbit.formats.weights import QuantizedWeight
+from lowbit.nn.surgery import quantize_model
 from lowbit.ops.dequantize_weight import dequantize_weight
 from lowbit.ops.weight_only_linear import weight_only_linear
 from lowbit.registry import SlowPathWarning, explain, use_backend
@@ -17,6 +19,8 @@ __all__ = [
     "__version__",
     "dequantize_weight",
     "explain",
+    "nn",
+    "quantize_model",
     "quantize_weight",
     "use_backend",
     "weight_only_linear",

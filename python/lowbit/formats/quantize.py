@@ -4,6 +4,8 @@ The scale that is stored (rounded to its dtype) is the one the codes are made wi
 the stored scale is not added to the error of the codes.
 """
 
+from collections.abc import Iterator
+
 import torch
 
 from lowbit.errors import dtype_name, refuse, require_dtype
@@ -21,7 +23,7 @@ from lowbit.formats.weights import QuantizedWeight
 
 _OP = "quantize_weight"
 _E4M3_MAX = 448.0
-_W_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _SEARCHES = ("none", "mse")
 # Shrink factors of the clipping search. Below a third of the range no bell-shaped group gains.
 _SHRINKS = tuple(1.0 - i / 40 for i in range(28))
@@ -56,29 +58,55 @@ def quantize_weight(
     Raises ValueError for NaN or infinite weights and for scales beyond scale_dtype, TypeError for
     a wrong dtype. Rounding is half to even. A group of zeros gets the scale 1.
     """
-    table = _check_arguments(w, bits, group_size, element, search)
-    scale_dtype = _resolve_scale_dtype(w, scale_dtype)
-    w = w.detach()
-    n, k = w.shape
-    group = k if group_size == -1 else min(group_size, k)
-    rule = TableRule(table) if table is not None else integer_rule(bits, symmetric)
-    s0 = _second_level(w, group, rule) if scale_dtype == torch.float8_e4m3fn else None
-    rows = max(1, _BLOCK_ELEMENTS // k)
-    blocks = [
-        _quantize_rows(w[i : i + rows], bits, group, rule, scale_dtype, s0, search)
-        for i in range(0, max(n, 1), rows)
-    ]
+    table, settings = _settings(w, bits, group_size, symmetric, element, scale_dtype, search)
+    group, rule, _, s0 = settings
+    blocks = [_quantize_rows(rows, bits, settings, search) for rows in _row_blocks(w)]
     qweight, scales, zeros = (
         None if parts[0] is None else torch.cat(parts) for parts in zip(*blocks, strict=True)
     )
     kind = ZERO_KINDS.index(rule.zero_kind)
-    fmt = WeightFormat(FORMAT_VERSION, bits, n, k, 1, group, kind)
+    fmt = WeightFormat(FORMAT_VERSION, bits, *w.shape, 1, group, kind)
     return QuantizedWeight(qweight, scales, zeros, table, s0, fmt)
 
 
-def _quantize_rows(w, bits, group, rule, scale_dtype, s0, search):
+def check_quantizable(
+    w: torch.Tensor,
+    *,
+    bits: int = 4,
+    group_size: int = 128,
+    symmetric: bool = False,
+    element: str | torch.Tensor = "uint",
+    scale_dtype: torch.dtype | None = None,
+    search: str = "none",
+) -> None:
+    """Raise what quantize_weight with these arguments would raise, without making the codes."""
+    _, settings = _settings(w, bits, group_size, symmetric, element, scale_dtype, search)
+    group, rule, scale_dtype, s0 = settings
+    for rows in _row_blocks(w):
+        groups, valid = _in_groups(rows.float(), group)
+        _, factor = _store_scales(rule.scale(groups, valid), scale_dtype, s0)
+        _store_zeros(rule, rule.zeros(groups, valid, factor.unsqueeze(-1), 1.0), rows)
+
+
+def _settings(w, bits, group_size, symmetric, element, scale_dtype, search):
+    """(table, (columns of a group, rule, scale dtype, s0)), all checked."""
+    table = _check_arguments(w, bits, group_size, element, search)
+    scale_dtype = _resolve_scale_dtype(w, scale_dtype)
+    group = w.shape[1] if group_size == -1 else min(group_size, w.shape[1])
+    rule = TableRule(table) if table is not None else integer_rule(bits, symmetric)
+    s0 = _second_level(w.detach(), group, rule) if scale_dtype == torch.float8_e4m3fn else None
+    return table, (group, rule, scale_dtype, s0)
+
+
+def _row_blocks(w: torch.Tensor) -> Iterator[torch.Tensor]:
+    w = w.detach()
+    rows = max(1, _BLOCK_ELEMENTS // w.shape[1])
+    return (w[i : i + rows] for i in range(0, max(w.shape[0], 1), rows))
+
+
+def _quantize_rows(w, bits, settings, search):
     """(qweight, scales, zeros) of a block of rows."""
-    n, k = w.shape
+    group, rule, scale_dtype, s0 = settings
     groups, valid = _in_groups(w.float(), group)
     wanted = rule.scale(groups, valid)
     shrinks = _SHRINKS if search == "mse" else _SHRINKS[:1]
@@ -88,14 +116,20 @@ def _quantize_rows(w, bits, group, rule, scale_dtype, s0, search):
         zeros = rule.zeros(groups, valid, factor.unsqueeze(-1), shrink)
         codes = rule.codes(groups, factor.unsqueeze(-1), zeros)
         error = rule.values(codes, factor.unsqueeze(-1), zeros).sub_(groups).square_()
-        best = _keep_better(best, (sum_columns(error.mul_(valid)), codes, scales, zeros.squeeze(-1)))
+        best = _keep_better(
+            best, (sum_columns(error.mul_(valid)), codes, scales, zeros.squeeze(-1))
+        )
     _, codes, scales, zeros = best
-    codes = codes.flatten(1)[:, :k].to(torch.uint8)
+    codes = codes.flatten(1)[:, : w.shape[1]].to(torch.uint8)
+    return pack_codes(codes, bits), scales, _store_zeros(rule, zeros, w)
+
+
+def _store_zeros(rule, zeros: torch.Tensor, w: torch.Tensor) -> torch.Tensor | None:
     stored = rule.stored_zeros(zeros)
     if stored is not None and not torch.isfinite(stored).all():
         need = f"give zero points within the range of {dtype_name(stored.dtype)}"
         refuse(_OP, "w", need, f"a largest weight of {w.abs().max().item():.3g}")
-    return pack_codes(codes, bits), scales, stored
+    return stored
 
 
 def _in_groups(w: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -173,7 +207,7 @@ def _check_arguments(w, bits, group_size, element, search) -> torch.Tensor | Non
     """Refuse what cannot be quantized; return the table of the element, None for "uint"."""
     if not isinstance(w, torch.Tensor):
         refuse(_OP, "w", "be a tensor", type(w).__name__, error=TypeError)
-    require_dtype(_OP, "w", w.dtype, _W_DTYPES)
+    require_dtype(_OP, "w", w.dtype, WEIGHT_DTYPES)
     if w.dim() != 2 or not w.shape[1]:
         refuse(_OP, "w", "be a matrix [N, K] with K >= 1", list(w.shape))
     if bits not in PLANE_WIDTHS:
@@ -190,7 +224,7 @@ def _check_arguments(w, bits, group_size, element, search) -> torch.Tensor | Non
             refuse(_OP, "element", f"be one of {names}, or a table", repr(element))
         table = None if element == "uint" else element_table(element, w.device)
     else:
-        table = element.to(device=w.device, dtype=torch.float32).contiguous()
+        table = element.detach().to(device=w.device, dtype=torch.float32, copy=True).contiguous()
     if table is not None:
         _check_table(table, bits)
     return table

@@ -88,13 +88,17 @@ def flatten(x, qweight: QuantizedWeight, bias=None, *, mode: str | None = None) 
     if not isinstance(qweight, QuantizedWeight):
         remedy = "make one with lowbit.quantize_weight"
         refuse(NAME, "qweight", "be a QuantizedWeight", type(qweight).__name__, remedy, TypeError)
+    return _flatten_parts(x, qweight.tensors, bias, qweight.format, mode)
+
+
+def _flatten_parts(x, tensors, bias, fmt: WeightFormat, mode: str | None) -> tuple:
     if not isinstance(x, torch.Tensor):
         refuse(NAME, "x", "be a tensor", type(x).__name__, error=TypeError)
     if not x.is_meta and torch.is_autocast_enabled(x.device.type) and x.dtype in X_DTYPES:
         x = x.to(torch.get_autocast_dtype(x.device.type))
         bias = bias if bias is None else bias.to(x.dtype)
-    check_input(x, qweight.qweight, bias, qweight.format)
-    return (x, *qweight.tensors, bias, qweight.format, mode_id(NAME, mode))
+    check_input(x, tensors[0], bias, fmt)
+    return (x, *tensors, bias, fmt, mode_id(NAME, mode))
 
 
 OP = registry.Op(
@@ -191,6 +195,18 @@ def weight_only_linear(
         _check_out(out, *args)
         _forward_out(*args, out)
         return out
+    return _run(*args)
+
+
+def linear_of_parts(x, tensors, bias, fmt: WeightFormat, mode: str | None) -> torch.Tensor:
+    """weight_only_linear for a weight given as (qweight, scales, zeros, table, s0) and its format.
+
+    For modules that keep the parts as buffers: traced programs then see buffers, not constants.
+    """
+    return _run(*_flatten_parts(x, tensors, bias, fmt, mode))
+
+
+def _run(*args) -> torch.Tensor:
     x, bias = args[0], args[6]
     if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
         return _Linear.apply(x, bias, *args[1:6], *args[7:])
