@@ -90,7 +90,7 @@ REFUSALS = {
         "qweight": lambda t: t.t().contiguous().t()
     },
     "scales must have shape [4, 2], got [2, 4]": {"scales": lambda t: t.reshape(2, 4)},
-    "zeros must be a tensor for zero_kind 2, got None": {"zeros": lambda t: None},
+    "zeros must be a tensor for the zero kind code, got None": {"zeros": lambda t: None},
     "format must have bits in 1..8, got 9": {"format": lambda f: [1, 9, *f[2:]]},
     "dtype must be float32, float16 or bfloat16, got float64": {"dtype": lambda d: torch.float64},
     "out must be float32, got float16": {"out": lambda t: t.half()},
