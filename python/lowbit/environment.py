@@ -13,3 +13,9 @@ def strict() -> bool:
 def isa() -> str | None:
     """LOWBIT_ISA=scalar|avx2|avx512: the instruction set of the CPU kernels; None: the best one."""
     return os.environ.get("LOWBIT_ISA") or None
+
+
+def in_force() -> dict[str, str]:
+    """The variables that change how lowbit or torch runs, as they are set; for reports."""
+    prefixes = ("LOWBIT_", "OMP_", "KMP_", "MKL_", "CUDA_", "TORCH_", "TRITON_")
+    return {name: os.environ[name] for name in sorted(os.environ) if name.startswith(prefixes)}

@@ -301,6 +301,9 @@ def _show(value: Any) -> str:
     return str(value).removeprefix("torch.")
 
 
+_NO_GPU = "torch sees no CUDA device; run on a machine with an NVIDIA GPU and a CUDA build of torch"
+
+
 def _library_missing(name: str) -> Callable[[torch.device], str | None]:
     def missing(device: torch.device) -> str | None:
         library = native.load(name)
@@ -315,6 +318,8 @@ def _cuda_missing(device: torch.device) -> str | None:
     absent = _library_missing("_ops_cuda")(device)
     if absent or device.type != "cuda":
         return absent
+    if not torch.cuda.is_available():
+        return _NO_GPU
     major, minor = torch.cuda.get_device_capability(device)
     if native.cuda_arch_supported(major, minor):
         return None
@@ -325,7 +330,7 @@ def _cuda_missing(device: torch.device) -> str | None:
 def _triton_missing(device: torch.device) -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed; pip install triton"
-    return None
+    return None if torch.cuda.is_available() else _NO_GPU
 
 
 # They ask and set the instruction set of the CPU kernels (csrc/cpu/isa.cpp); see native.use_isa.

@@ -20,6 +20,7 @@ from lowbit.errors import dtype_name
 from lowbit.formats.numerics import MODES
 from lowbit.formats.tables import TABLE_NAMES
 from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_DTYPES, ZERO_KINDS
+from lowbit.formats.weights import QuantizedWeight
 
 LINEAR, BACKWARD = "weight_only_linear", "weight_only_linear_backward"
 DEQUANTIZE = "dequantize_weight"
@@ -58,14 +59,17 @@ class Case:
     def make(self, seed: int = 0, device: str | torch.device = "cpu") -> tuple:
         """The flat arguments of the op; the same for the same seed."""
         seed = zlib.crc32(f"{seed} {self}".encode())
-        weight = self.weight.make(seed, device)
+        return self.arguments(self.weight.make(seed, device), seed + 1)
+
+    def arguments(self, weight: QuantizedWeight, seed: int) -> tuple:
+        """The flat arguments of the op on a weight that is there already."""
         if self.op == DEQUANTIZE:
             return (*weight.tensors, weight.format, self.dtype)
-        generator = torch.Generator().manual_seed(seed + 1)
-        x = self._input(generator, device)
+        generator = torch.Generator().manual_seed(seed)
+        x = self._input(generator, weight.device)
         if self.op == BACKWARD:
             return (x, *weight.tensors, weight.format)
-        bias = self._bias(generator, device)
+        bias = self._bias(generator, weight.device)
         return (x, *weight.tensors, bias, weight.format, MODES.index(self.mode))
 
     def _input(self, generator, device) -> torch.Tensor:

@@ -85,18 +85,7 @@ def device_of(backend: str) -> str:
 
 def unavailable(backend: str) -> str | None:
     """Why the backend cannot run on this machine, with the remedy; None if it can."""
-    device = device_of(backend)
-    if device == "cuda" and not torch.cuda.is_available():
-        reason = _missing(backend, torch.device("meta"))
-        return reason or "torch sees no CUDA device; run on a machine with an NVIDIA GPU"
-    return _missing(backend, torch.device(device))
-
-
-def _missing(backend: str, device: torch.device) -> str | None:
-    try:
-        return registry.BACKENDS[backend].missing(device)
-    except Exception as error:  # a probe of a broken installation may raise anything
-        return f"{type(error).__name__}: {error}"
+    return registry.BACKENDS[backend].missing(torch.device(device_of(backend)))
 
 
 def declined(op: str, backend: str, args: tuple) -> str | None:

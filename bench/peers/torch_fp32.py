@@ -1,0 +1,26 @@
+"""torch on the dequantized weight in float32: the baseline of every table."""
+
+import torch
+
+from lowbit.bench.cases import DEQUANTIZE
+from lowbit.bench.entries import Entry, Workload, product
+
+NAME = "torch fp32"
+
+
+def unsupported(workload: Workload) -> str | None:
+    """Why the workload cannot be run; None if it can."""
+    if workload.case.op == DEQUANTIZE:
+        return "torch has no such op"
+    return None
+
+
+def prepare(workload: Workload) -> Entry:
+    """F.linear (or the product with the untransposed weight) in float32."""
+    return plain_entry(NAME, workload, torch.float32)
+
+
+def plain_entry(name: str, workload: Workload, dtype: torch.dtype) -> Entry:
+    """The product with the dequantized weight in a dtype."""
+    weight, x = workload.layer.plain.to(dtype), workload.x.to(dtype)
+    return Entry(name, lambda w: product(workload.case.op, x, w), (weight,), weight)

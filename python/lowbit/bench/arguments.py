@@ -1,0 +1,100 @@
+"""Command-line arguments of `lowbit`: their types, and the one sentence that refuses a value."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import torch
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+_AXES = ("M", "N", "K")
+
+
+class UsageError(Exception):
+    """Arguments that do not fit each other or this machine, in one sentence."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says one sentence about wrong arguments, not the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with status 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def refuse(need: str, got: str) -> NoReturn:
+    """The sentence behind argparse's name of the argument."""
+    raise argparse.ArgumentTypeError(f"must {need}, got {got!r}")
+
+
+def one_of(names: Sequence[str]) -> Callable[[str], str]:
+    """A name out of a list."""
+
+    def parse(text: str) -> str:
+        return text if text in names else refuse(f"be one of {', '.join(names)}", text)
+
+    return parse
+
+
+def list_of(names: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """Names with commas between, each out of a list."""
+    parse_one = one_of(names)
+
+    def parse(text: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(parse_one(name.strip()) for name in text.split(",")))
+
+    return parse
+
+
+def integer(low: int, high: int | None = None) -> Callable[[str], int]:
+    """An integer from low up to high."""
+    need = f"be an integer of at least {low}" if high is None else f"be an integer in {low}..{high}"
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            refuse(need, text)
+        if value < low or (high is not None and value > high):
+            refuse(need, text)
+        return value
+
+    return parse
+
+
+def integers(text: str) -> tuple[int, ...]:
+    """Positive integers with commas between."""
+    parse_one = integer(1)
+    return tuple(dict.fromkeys(parse_one(part) for part in text.split(",")))
+
+
+def group_size(text: str) -> int:
+    """Columns of a group; -1 is one group a row."""
+    return -1 if text == "-1" else integer(1)(text)
+
+
+def seconds(text: str) -> float:
+    """A positive number."""
+    try:
+        value = float(text)
+    except ValueError:
+        refuse("be a positive number of seconds", text)
+    return value if 0 < value < 1e6 else refuse("be a positive number of seconds", text)
+
+
+def dtype(text: str) -> torch.dtype:
+    """float32, float16 or bfloat16, or fp32, fp16, bf16."""
+    name = _SHORT.get(text, text)
+    return DTYPES[name] if name in DTYPES else refuse(f"be one of {', '.join(DTYPES)}", text)
+
+
+def shapes(text: str) -> dict[str, tuple[int, ...]]:
+    """ "M=1,16;N=4096;K=4096" as a dict; M may be missing."""
+    parts = [part.partition("=") for part in text.split(";") if part.strip()]
+    axes = {name.strip().upper(): values for name, _, values in parts}
+    if set(axes) - set(_AXES) or not {"N", "K"} <= set(axes) or len(axes) != len(parts):
+        refuse('look like "M=1,16;N=4096;K=4096"', text)
+    return {name: integers(values) for name, values in axes.items()}

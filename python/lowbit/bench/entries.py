@@ -1,0 +1,143 @@
+"""What is timed side by side: a workload, and the entries (our backends and peers) that run it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Callable
+from types import ModuleType
+
+import torch
+
+from lowbit import native, registry
+from lowbit.bench import check
+from lowbit.bench.cases import BACKWARD, DEQUANTIZE, Case
+from lowbit.bench.weight_specs import WeightSpec
+from lowbit.formats.weights import QuantizedWeight
+
+# Columns of a result whose error is measured; all of a large layer would take seconds in float64.
+_COLUMNS = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A float weight, our quantized one, and what that stands for: shared by the cases on it."""
+
+    original: torch.Tensor
+    weight: QuantizedWeight
+    plain: torch.Tensor
+
+    @classmethod
+    def make(cls, spec: WeightSpec, device: str) -> Layer:
+        """The layer of a spec, on a device; the original stays on the CPU."""
+        weight = spec.make(0, device)
+        return cls(spec.original(0), weight, weight.dequantize())
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """A case with its data."""
+
+    case: Case
+    layer: Layer
+    args: tuple  # the op's flat arguments
+
+    @classmethod
+    def make(cls, case: Case, layer: Layer) -> Workload:
+        """The workload of a case on a layer."""
+        return cls(case, layer, case.arguments(layer.weight, seed=1))
+
+    @property
+    def weight(self) -> QuantizedWeight:
+        """Our quantized weight."""
+        return self.layer.weight
+
+    @property
+    def x(self) -> torch.Tensor:
+        """The activations (the gradient for the backward op)."""
+        return self.args[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A way to run a workload: `call(*operands)`; the operands are what stands for the weight.
+
+    weight is the float matrix that the operands stand for: errors of the computation are measured
+    against it, errors of the weight against the original.
+    """
+
+    name: str
+    call: Callable[..., torch.Tensor]
+    operands: tuple[torch.Tensor | None, ...]
+    weight: torch.Tensor
+    context: Callable = contextlib.nullcontext
+
+    @property
+    def operand_bytes(self) -> int:
+        """Bytes of the weight, metadata included."""
+        return sum(t.numel() * t.element_size() for t in self.operands if t is not None)
+
+
+def own_entry(workload: Workload, backend: str) -> Entry:
+    """Our op on one backend. Raises CheckFailure when its result is wrong, before any timing."""
+    op = registry.OPS[workload.case.op]
+    got = check.run(op.name, backend, workload.args)
+    failure = check.compare(got, check.expected(op.name, workload.args)).failure
+    if failure:
+        raise check.CheckFailure(f"{op.name} on {backend}, {workload.case}: {failure}")
+    before = 0 if op.name == DEQUANTIZE else 1
+    head, tail = workload.args[:before], workload.args[before + 5 :]
+    isa = f" ({native.isa()})" if backend == "cpu" else ""
+    return Entry(
+        f"lowbit {backend}{isa}",
+        lambda *tensors: op.overload(*head, *tensors, *tail),
+        workload.weight.tensors,
+        workload.layer.plain,
+        lambda: registry.use_backend(backend),
+    )
+
+
+def peers() -> dict[str, ModuleType]:
+    """The adapters of lowbit.bench.peers by name; empty where they are not installed."""
+    try:
+        package = importlib.import_module("lowbit.bench.peers")
+    except ModuleNotFoundError:
+        return {}
+    names = sorted(info.name for info in pkgutil.iter_modules(package.__path__))
+    return {name: importlib.import_module(f"{package.__name__}.{name}") for name in names}
+
+
+def product(op: str, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """What the op computes from a plain matrix w[N, K]."""
+    if op == DEQUANTIZE:
+        return w
+    return torch.matmul(x, w) if op == BACKWARD else torch.matmul(x, w.t())
+
+
+def errors(workload: Workload, entry: Entry) -> tuple[float, float]:
+    """(weight error, compute error): relative root mean squares, the latter on some columns."""
+    op, w = workload.case.op, entry.weight.cpu()
+    with entry.context():
+        got = entry.call(*entry.operands).cpu()
+    weight_error = _relative(w.float(), workload.layer.original)
+    if op != DEQUANTIZE:
+        w = (w[:, :_COLUMNS] if op == BACKWARD else w[:_COLUMNS]).double()
+        got = got[..., :_COLUMNS].double()
+    return weight_error, _relative(got, product(op, workload.x.cpu().double(), w))
+
+
+def _relative(got: torch.Tensor, want: torch.Tensor) -> float:
+    if not want.numel():
+        return 0.0
+    return ((got - want).norm() / want.norm()).item()
+
+
+def entry_of(workload: Workload, name: str) -> tuple[str, Entry | str]:
+    """(name to show, the entry of a backend or peer, or the reason why it cannot run)."""
+    adapter = peers().get(name)
+    if adapter:
+        return adapter.NAME, adapter.unsupported(workload) or adapter.prepare(workload)
+    reason = check.unavailable(name) or check.declined(workload.case.op, name, workload.args)
+    return f"lowbit {name}", reason or own_entry(workload, name)

@@ -1,0 +1,213 @@
+"""The command `lowbit`: what it prints, its exit codes, and that it says one sentence."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from lowbit import __version__, cli, native, registry
+from lowbit.bench import check, info, probe, report, runner
+
+TINY = ["--shapes", "M=1,3;N=32;K=64", "--group-size", "32", "--min-time", "1e-4"]
+
+
+@pytest.fixture(autouse=True)
+def small_probe(monkeypatch):
+    """No test looks at times, so the probes need not be exact."""
+    monkeypatch.setattr(probe, "_buffer_bytes", lambda device, quick: 1 << 20)
+    monkeypatch.setattr(probe, "_MATRIX", 64)
+
+
+def run(capsys, *argv):
+    """(exit code, stdout, stderr) of the command."""
+    try:
+        code = cli.main(list(argv))
+    except SystemExit as exit:
+        code = exit.code
+    return code, *capsys.readouterr()
+
+
+def test_version(capsys):
+    assert run(capsys, "--version")[:2] == (0, f"lowbit {__version__}\n")
+
+
+def test_info_names_every_backend_of_every_op(capsys):
+    code, out, _ = run(capsys, "info", "--json")
+    facts = json.loads(out)
+    assert code == 0 and facts["torch"] == torch.__version__
+    assert set(facts["backends"]) == set(registry.OPS)
+    for op, states in facts["backends"].items():
+        assert set(states) == {row.backend for row in registry.OPS[op].rows}
+        assert states["reference"] == "available"
+    assert set(facts["libraries"]) == set(native.LIBRARIES)
+
+
+def test_info_as_text_shows_the_variables_in_force(capsys, monkeypatch):
+    monkeypatch.setenv("LOWBIT_STRICT", "1")
+    code, out, _ = run(capsys, "info")
+    assert code == 0 and "LOWBIT_STRICT: 1" in out and f"lowbit: {__version__}" in out
+
+
+def test_info_survives_whatever_is_broken(capsys, monkeypatch):
+    def broken(*args, **kwargs):
+        raise RuntimeError("broken driver")
+
+    for module, name in ((native, "libraries"), (native, "isa"), (native, "cpu_features")):
+        monkeypatch.setattr(module, name, broken)
+    monkeypatch.setattr(check, "unavailable", broken)
+    monkeypatch.setattr(info, "_gpus", broken)
+    code, out, _ = run(capsys, "info")
+    assert code == 0 and out.count("cannot tell: RuntimeError: broken driver") >= 5
+
+
+def test_support_prints_a_line_for_each_capability_row(capsys):
+    code, out, _ = run(capsys, "support")
+    lines = out.splitlines()
+    assert code == 0 and len({line.count("|") for line in lines}) == 1
+    rows = sum(len(op.rows) for op in registry.OPS.values())
+    assert len(lines) == rows + 2
+    assert out.strip() == report.support_table()
+
+
+@pytest.mark.parametrize("op", sorted(registry.OPS))
+def test_explain_prints_the_choice(capsys, op):
+    code, out, _ = run(capsys, "explain", op, "--n", "16", "--k", "64", "--device", "cpu")
+    assert code == 0 and out.startswith(f"{op}(device=cpu, ") and "runs on: " in out
+
+
+def test_explain_takes_format_and_device(capsys):
+    argv = ["--n", "8", "--k", "64", "--table", "nf4", "--zeros", "none", "--dtype", "bf16"]
+    argv += ["--mode", "bf16", "--device", "cuda"]
+    code, out, _ = run(capsys, "explain", "weight_only_linear", *argv)
+    assert code == 0 and "device=cuda, dtype=bfloat16, element=table4, zeros=none" in out
+
+
+def test_check_passes_and_lists_what_cannot_run(capsys):
+    code, out, _ = run(capsys, "check", "--case", "M2x3")
+    assert code == 0
+    for op, definition in registry.OPS.items():
+        for row in definition.rows:
+            assert any(op in line and row.backend in line for line in out.splitlines())
+            reason = check.unavailable(row.backend)
+            assert reason is None or reason in out
+
+
+def test_check_of_nothing_but_an_absent_backend_fails(capsys):
+    backend = next((name for name in registry.BACKENDS if check.unavailable(name)), None)
+    if backend is None:
+        pytest.skip("every backend runs here")
+    code, out, _ = run(capsys, "check", "dequantize_weight", "--backend", backend)
+    assert code == 1 and "n/a: " in out
+
+
+def test_check_reports_a_wrong_result(capsys, monkeypatch):
+    right = check.run
+    monkeypatch.setattr(check, "run", lambda *args: right(*args) + 1.0)
+    argv = ["weight_only_linear", "--backend", "reference", "--case", "M131"]
+    code, out, _ = run(capsys, "check", *argv)
+    assert code == 1 and "FAILED" in out and "first at [0, 0]" in out
+    assert "repro: lowbit check weight_only_linear --backend reference --seed 0 --case" in out
+
+
+@pytest.mark.parametrize(
+    "argv, sentence",
+    [
+        ("check no_op", "OP: must be one of"),
+        ("check --backend cpu,no_backend", "--backend: must be one of"),
+        ("check --isa sse9", "--isa: must be one of scalar, avx2, avx512, got 'sse9'"),
+        ("check --case no_case", "--case must be part of the name of a case, got 'no_case'"),
+        ("bench --bits 9", "--bits: must be an integer in 1..8, got '9'"),
+        ("bench --group-size 0", "--group-size: must be an integer of at least 1, got '0'"),
+        ("bench --shapes N=3", "--shapes: must look like"),
+        ("bench --shapes M=1;N=a;K=2", "--shapes: must be an integer of at least 1, got 'a'"),
+        ("bench --threads 0", "--threads: must be an integer of at least 1, got '0'"),
+        ("bench --min-time x", "--min-time: must be a positive number of seconds, got 'x'"),
+        ("bench --dtype int8", "--dtype: must be one of float32, float16, bfloat16, got 'int8'"),
+        ("bench --out /no/folder/x.json", "--out must name a file in a folder that exists"),
+        ("explain weight_only_linear --table nf4 --bits 3", "--table must go with --bits 4"),
+        ("", "the following arguments are required: COMMAND"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_sentence(capsys, argv, sentence):
+    code, out, err = run(capsys, *argv.split())
+    assert code == 2 and not out
+    assert sentence in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_bench_refuses_a_device_that_is_not_there(capsys):
+    code, _, err = run(capsys, "bench", "--device", "cuda")
+    assert code == 2 and "--device must be one that torch sees, got cuda" in err
+
+
+def test_bench_prints_markdown_with_a_repro_line(capsys):
+    code, out, _ = run(capsys, "bench", *TINY)
+    lines = out.splitlines()
+    assert code == 0 and lines[0].startswith(f"lowbit {__version__}")
+    assert "GB/s" in lines[0] and "fp32 peak" in lines[0] and "threads" in lines[0]
+    header = [cell.strip() for cell in lines[2].strip("|").split("|")]
+    assert tuple(header) == report.BENCH_COLUMNS
+    assert lines[-1].startswith("repro: lowbit bench --shapes 'M=1,3;N=32;K=64'")
+
+
+def test_bench_writes_json_with_raw_samples(capsys, tmp_path):
+    path = tmp_path / "run.json"
+    code, out, _ = run(capsys, "bench", *TINY, "-o", "json", "--out", str(path))
+    document = json.loads(path.read_text())
+    assert code == 0 and not out and document["schema_version"] == report.SCHEMA_VERSION
+    assert document["machine"]["torch"] == torch.__version__
+    own = [
+        row for row in document["rows"] if row["backend"].startswith("lowbit") and row["samples"]
+    ]
+    assert {row["case"].split()[0] for row in own} == {"M=1", "M=3"}
+    for row in own:
+        assert len(row["samples"]) >= 5 and min(row["samples"]) > 0
+        assert row["compute_error"] < 1e-5 and 4 < row["bits"] < 6 and row["bandwidth"] > 0
+
+
+def test_bench_writes_csv(capsys):
+    code, out, _ = run(capsys, "bench", *TINY, "-o", "csv", "--backends", "reference")
+    lines = out.splitlines()
+    assert code == 0 and len(lines) == 3 and lines[0].startswith("threads,case,backend,median us")
+
+
+def test_bench_does_not_time_a_wrong_result(capsys, monkeypatch):
+    right = check.run
+    monkeypatch.setattr(check, "run", lambda *args: right(*args) + 1.0)
+    code, out, _ = run(capsys, "bench", *TINY, "--backends", "reference")
+    assert code == 1 and out.count("wrong result, not timed") == 2
+
+
+def test_interrupted_bench_reports_what_it_has(capsys, monkeypatch):
+    def interrupted(plan):
+        yield runner.Row("a case", "a backend", 1, note="n/a: made up")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run", interrupted)
+    code, out, _ = run(capsys, "bench", *TINY)
+    assert code == 130 and "a backend" in out
+
+
+def test_interrupted_check_ends_without_a_traceback(capsys, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(check, "check", interrupt)
+    code, _, err = run(capsys, "check", "weight_only_linear", "--backend", "reference")
+    assert code == 130 and err == "interrupted\n"
+
+
+def test_imports_stay_lean():
+    code = (
+        "import sys, lowbit; assert 'lowbit.bench' not in sys.modules; import lowbit.cli;"
+        "assert not {'rich', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_module_is_the_command():
+    command = [sys.executable, "-m", "lowbit", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"lowbit {__version__}\n"
