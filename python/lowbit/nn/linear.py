@@ -19,7 +19,7 @@ _REQUIRED = ("format", "qweight", "scales")
 
 
 class QuantLinear(torch.nn.Module):
-    """y[..., N] = x[..., K] @ weight.T + bias with a QuantizedWeight [N, K]; see weight_only_linear.
+    """y[..., N] = x[..., K] @ weight.T + bias with a QuantizedWeight [N, K]: weight_only_linear.
 
     The parts of the weight are buffers: qweight, scales and, where the format has them, zeros,
     table and s0. bias[N] is a Parameter or None. x: float32, float16 or bfloat16; bias: x's dtype
@@ -211,7 +211,7 @@ class QuantLinear(torch.nn.Module):
         return bool(missing or unexpected)
 
     def _weight_of(self, given: Mapping[str, torch.Tensor]) -> QuantizedWeight | None:
-        """The weight in a state dict, None if there is none; raises if it or the bias do not fit."""
+        """The weight in a state dict, None if it has none; raises unless it and the bias fit."""
         if self.bias is not None and "bias" in given:
             require_shape(_NAME, "bias", given["bias"], self.bias.shape)
         if not any(name in given for name in ("format", *PARTS)):

@@ -52,16 +52,17 @@ def quantize_model(
     module, and all below it, whose last name component equals it or whose full name matches it in
     the manner of fnmatch: "lm_head", "encoder.layer.0", "*.attention.*". progress: a bar on stderr.
 
-    Returns `model` with a QuantizationReport as `model.lowbit_report`. Each layer is quantized where
-    it is and its float weight is dropped before the next. A module that stands under several names
-    is quantized once and stays one module. Left alone, and named in the report with the reason:
-    quantized layers, subclasses of Linear, linears whose weight is read by their parent
-    (MultiheadAttention, TransformerEncoderLayer), is computed (parametrizations, weight_norm,
-    pruning), shares memory with another parameter, is on the meta device or is no plain float
-    tensor, and linears with hooks, a forward of their own or additional tensors, which would be
-    lost. References to a linear other than as a submodule keep the float layer.
+    Returns `model` with a QuantizationReport as `model.lowbit_report`. Each layer is quantized on
+    its device, and its float weight is dropped before the next one. A module that stands under
+    several names is quantized once and stays one module. Left alone, and named in the report with
+    the reason: layers that are quantized, subclasses of Linear, and linears
+    * whose weight the parent reads (MultiheadAttention, TransformerEncoderLayer), is computed
+      (parametrizations, weight_norm, pruning), shares memory with another parameter, is on the meta
+      device or is no plain float tensor;
+    * with hooks, a forward of their own or more tensors, which would be lost.
+    A reference to a linear other than as a submodule keeps the float layer.
 
-    Raises ValueError for a skip pattern that names nothing in the model (but "lm_head") and all that
+    Raises ValueError for a skip pattern (other than "lm_head") that matches no module, and all that
     quantize_weight raises; nothing is changed then. Warns when there was nothing to replace.
     """
     options = {
@@ -137,7 +138,7 @@ def _skip_reason(found: _Found, skip: tuple[str, ...]) -> str | None:
     return None
 
 
-def _keep_reason(found: _Found, ties: dict[int, str]) -> str | None:
+def _keep_reason(found: _Found, ties: dict[str, str]) -> str | None:
     """Why a linear that nobody asked to skip must stay; None if it may be replaced."""
     module = found.module
     if isinstance(module, QuantLinear):
@@ -151,7 +152,8 @@ def _keep_reason(found: _Found, ties: dict[int, str]) -> str | None:
         return f"it is a {type(module).__name__}, a subclass of Linear"
     if module.weight.is_meta:
         return "its weight is on the meta device"
-    return _lost_reason(module) or _weight_reason(module.weight, ties.get(id(module)))
+    tie = ties.get(f"{found.names[0]}.weight")
+    return _lost_reason(module) or _weight_reason(module.weight, tie)
 
 
 def _lost_reason(module: torch.nn.Linear) -> str | None:
@@ -176,22 +178,21 @@ def _weight_reason(weight: torch.nn.Parameter, tie: str | None) -> str | None:
     return f"its weight shares memory with {tie}" if tie else None
 
 
-def _ties(model: torch.nn.Module) -> dict[int, str]:
-    """id of a module -> name of another parameter that overlaps one of its own in memory."""
+def _ties(model: torch.nn.Module) -> dict[str, str]:
+    """Name of a parameter -> name of another one that overlaps it in memory."""
     pieces = []
     for prefix, module in model.named_modules():
         for key, parameter in module._parameters.items():
             if parameter is not None and parameter.numel() and _address(parameter):
                 start = _address(parameter)
                 name = f"{prefix}.{key}" if prefix else key
-                piece = (str(parameter.device), start, start + _extent(parameter), name, id(module))
-                pieces.append(piece)
-    ties, last = {}, ("", 0, 0, "", 0)
+                pieces.append((str(parameter.device), start, start + _extent(parameter), name))
+    ties, last = {}, ("", 0, 0, "")
     for piece in sorted(pieces):
         # `last` reaches furthest of those before, so whatever overlaps an earlier one overlaps it.
         if piece[0] == last[0] and piece[1] < last[2]:
-            ties.setdefault(piece[4], last[3])
-            ties.setdefault(last[4], piece[3])
+            ties.setdefault(piece[3], last[3])
+            ties.setdefault(last[3], piece[3])
         last = max(last, piece, key=lambda p: (p[0], p[2]))
     return ties
 
