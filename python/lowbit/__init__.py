@@ -4,7 +4,7 @@ Low-bit matmul as torch ops, with hand-written CUDA, Triton and CPU SIMD kernels
 each, and a pure-PyTorch reference beside them.
 """
 
-from lowbit import nn
+from lowbit import native, nn
 from lowbit._version import __version__
 from lowbit.formats.quantize import quantize_weight
 from lowbit.formats.weights import QuantizedWeight
@@ -12,6 +12,8 @@ from lowbit.nn.surgery import quantize_model
 from lowbit.ops.dequantize_weight import dequantize_weight
 from lowbit.ops.weight_only_linear import weight_only_linear
 from lowbit.registry import SlowPathWarning, explain, use_backend
+
+native.libraries()  # after the ops: their schemas are what the libraries register kernels for
 
 __all__ = [
     "QuantizedWeight",

@@ -28,6 +28,9 @@ ZERO_DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32)
 TABLE_BITS = (1, 2, 3, 4)
 # Extents stay below 2**31, so that bit and group counts cannot overflow 64 bits in the kernels.
 MAX_EXTENT = 2**31 - 1
+_INTEGERS = tuple(f"uint{bits}" for bits in range(1, 9))
+_TABLES = tuple(f"table{bits}" for bits in TABLE_BITS)
+ELEMENTS = _INTEGERS + _TABLES
 PARTS = ("qweight", "scales", "zeros", "table", "s0")
 
 
@@ -47,6 +50,11 @@ class WeightFormat(NamedTuple):
     def scale_shape(self) -> tuple[int, int]:
         """The shape of scales and zeros."""
         return -(-self.n // self.block_n), -(-self.k // self.block_k)
+
+
+def element_name(bits: int, table: torch.Tensor | None) -> str:
+    """The name of ELEMENTS by which capability rows know what a code stands for."""
+    return _INTEGERS[bits - 1] if table is None else _TABLES[bits - 1]
 
 
 def read_format(where: str, numbers: Any) -> WeightFormat:

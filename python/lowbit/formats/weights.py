@@ -106,7 +106,8 @@ class QuantizedWeight:
     def to_tensors(self, prefix: str = "") -> dict[str, torch.Tensor]:
         """Plain tensors by name, the format among them: for safetensors and state dicts.
 
-        float8_e8m0fnu scales are given as uint8, their bytes: safetensors 0.8.0 cannot read the dtype.
+        float8_e8m0fnu scales are given as uint8, their bytes: safetensors 0.8.0 cannot read the
+        dtype.
         """
         parts = zip(PARTS, self.tensors, strict=True)
         named = {prefix + part: _compact(tensor) for part, tensor in parts if tensor is not None}

@@ -7,10 +7,14 @@ import torch
 from lowbit import registry
 from lowbit.errors import refuse, require_dtype
 from lowbit.formats.weight_format import (
+    ELEMENTS,
     LAYOUTS,
+    SCALE_DTYPES,
+    ZERO_KINDS,
     WeightFormat,
     check_weight,
     dequantize_parts,
+    element_name,
     read_format,
 )
 from lowbit.formats.weights import QuantizedWeight
@@ -28,11 +32,21 @@ class Problem(NamedTuple):
 
     device: torch.device
     dtype: torch.dtype
+    element: str
+    zeros: str
+    scales: torch.dtype
     layout: str
 
 
 def problem(qweight, scales, zeros, table, s0, format, dtype) -> Problem:
-    return Problem(qweight.device, dtype, LAYOUTS[format[7]])
+    return Problem(
+        qweight.device,
+        dtype,
+        element_name(format[1], table),
+        ZERO_KINDS[format[6]],
+        scales.dtype,
+        LAYOUTS[format[7]],
+    )
 
 
 def check(qweight, scales, zeros, table, s0, format, dtype) -> None:
@@ -66,9 +80,15 @@ OP = registry.Op(
     problem=problem,
     flatten=flatten,
 )
-_COVERS = {"dtype": OUT_DTYPES, "layout": ("canonical",)}
-OP.add_kernel(registry.Kernel("cpu", _COVERS, "measured on x86-64 (AVX-512, AVX2, scalar)"))
-OP.add_kernel(registry.Kernel("cuda", _COVERS, "compiled"))
+_COVERS = {
+    "dtype": OUT_DTYPES,
+    "element": ELEMENTS,
+    "zeros": ZERO_KINDS,
+    "scales": SCALE_DTYPES,
+    "layout": ("canonical",),
+}
+OP.add_kernel(registry.Kernel("cpu", _COVERS, "measured on Intel Sapphire Rapids"))
+OP.add_kernel(registry.Kernel("cuda", _COVERS, "modelled, compiled"))
 _dequantize = OP.overload
 
 

@@ -8,11 +8,14 @@ from lowbit import registry
 from lowbit.errors import dtype_name, refuse, require_device, require_dtype, require_shape
 from lowbit.formats.numerics import MODES, matmul_float32, mode_id, round_operand
 from lowbit.formats.weight_format import (
+    ELEMENTS,
     LAYOUTS,
+    SCALE_DTYPES,
     ZERO_KINDS,
     WeightFormat,
     check_weight,
     dequantize_parts,
+    element_name,
     read_format,
 )
 from lowbit.formats.weights import QuantizedWeight
@@ -44,7 +47,7 @@ def problem(x, qweight, scales, zeros, table, s0, bias, format, numerics) -> Pro
     return Problem(
         x.device,
         x.dtype,
-        f"{'uint' if table is None else 'table'}{format[1]}",
+        element_name(format[1], table),
         ZERO_KINDS[format[6]],
         scales.dtype,
         LAYOUTS[format[7]],
@@ -113,8 +116,15 @@ OP = registry.Op(
 OP.add_kernel(
     registry.Kernel(
         "cpu",
-        {"dtype": X_DTYPES, "layout": ("canonical",), "mode": MODES},
-        "measured on x86-64 (AVX-512, AVX2, scalar)",
+        {
+            "dtype": X_DTYPES,
+            "element": ELEMENTS,
+            "zeros": ZERO_KINDS,
+            "scales": SCALE_DTYPES,
+            "layout": ("canonical",),
+            "mode": MODES,
+        },
+        "measured on Intel Sapphire Rapids",
     )
 )
 _forward = OP.overload
