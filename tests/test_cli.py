@@ -170,7 +170,7 @@ def test_bench_writes_json_with_raw_samples(capsys, tmp_path):
 def test_bench_writes_csv(capsys):
     code, out, _ = run(capsys, "bench", *TINY, "-o", "csv", "--backends", "reference")
     lines = out.splitlines()
-    assert code == 0 and len(lines) == 3 and lines[0].startswith("threads,case,backend,median us")
+    assert code == 0 and len(lines) == 3 and lines[0].startswith("case,threads,backend,median us")
 
 
 def test_bench_does_not_time_a_wrong_result(capsys, monkeypatch):

@@ -21,6 +21,7 @@ from lowbit.bench.runner import Row
 SCHEMA_VERSION = 1
 BENCH_COLUMNS = (
     "case",
+    "threads",
     "backend",
     "median us",
     "IQR us",
@@ -112,10 +113,12 @@ def _values(values: Iterable[Any]) -> str:
 def bench_cells(row: Row) -> tuple[str, ...]:
     """A timed row as text."""
     if not row.samples:
-        return (row.case, row.backend, *[""] * (len(BENCH_COLUMNS) - 3), row.note)
+        blanks = [""] * (len(BENCH_COLUMNS) - 4)
+        return (row.case, str(row.threads), row.backend, *blanks, row.note)
     gbs, gflops = row.bytes / row.median / 1e9, row.flops / row.median / 1e9
     return (
         row.case,
+        str(row.threads),
         row.backend,
         f"{row.median * 1e6:.1f}",
         f"{row.spread * 1e6:.1f}",
@@ -158,8 +161,8 @@ def as_csv(rows: list[Row], device: str, repro: str) -> str:
     """The cells of the table with a line of names."""
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(("threads", *BENCH_COLUMNS))
-    writer.writerows((row.threads, *bench_cells(row)) for row in rows)
+    writer.writerow(BENCH_COLUMNS)
+    writer.writerows(map(bench_cells, rows))
     return out.getvalue()
 
 
