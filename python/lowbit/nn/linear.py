@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -32,8 +32,9 @@ class QuantLinear(torch.nn.Module):
     strict loading, safetensors and torch.load(weights_only=True) need nothing else. Loading takes
     the settings of the file: an int8 file loads into a module made for int4 when the sizes agree,
     and buffers of the same shape and dtype are written in place. A file of another size or of a
-    newer format_version is refused, and a refused load leaves the module as it was. `mode` says how
-    to compute, not what is stored, and is not saved.
+    newer format_version is refused, and such a refusal leaves the module as it was. (Missing and
+    unexpected keys are torch's business: it reports them after it has loaded the others.) `mode`
+    says how to compute, not what is stored, and is not saved.
 
     mode: the numeric mode (docs/numerics.md), also an attribute; None is "exact".
     Raises TypeError or ValueError when weight, bias or mode do not fit. A part that is a view into
@@ -176,13 +177,10 @@ class QuantLinear(torch.nn.Module):
         unexpected_keys,
         error_msgs,
     ) -> None:
-        """Check everything first, take the settings of the file, then load as every module does."""
-        lists = missing_keys, unexpected_keys
+        """Check the weight first, take its settings, then load as every module does."""
         given = {
             key.removeprefix(prefix): t for key, t in state_dict.items() if key.startswith(prefix)
         }
-        if strict and self._wrong_keys(given, prefix, *lists):
-            return
         try:
             weight = self._weight_of(given)
         except (ValueError, TypeError) as error:
@@ -191,24 +189,18 @@ class QuantLinear(torch.nn.Module):
         if weight is not None:
             assign = local_metadata.get("assign_to_params_buffers", False)
             self._make_room_for(weight, "meta" if assign else self.qweight.device)
+        elif strict:
+            missing_keys.append(prefix + "format")
         state_dict.pop(prefix + "format", None)
         super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, *lists, error_msgs
+            state_dict,
+            prefix,
+            local_metadata,
+            strict,
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
         )
-
-    def _wrong_keys(
-        self, given: Iterable[str], prefix: str, missing_keys: list, unexpected_keys: list
-    ) -> bool:
-        """Report what a strict load lacks or does not know; whether there was any."""
-        names = {**self._parameters, **self._buffers}
-        others = {n for n, t in names.items() if t is not None and n not in PARTS}
-        expected = {*_REQUIRED, *others} - self._non_persistent_buffers_set
-        known = expected.union(PARTS, self._modules)
-        missing = [prefix + name for name in sorted(expected.difference(given))]
-        unexpected = [prefix + name for name in given if name.split(".")[0] not in known]
-        missing_keys += missing
-        unexpected_keys += unexpected
-        return bool(missing or unexpected)
 
     def _weight_of(self, given: Mapping[str, torch.Tensor]) -> QuantizedWeight | None:
         """The weight in a state dict, None if it has none; raises unless it and the bias fit."""

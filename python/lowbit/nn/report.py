@@ -51,12 +51,12 @@ class QuantizationReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{len(self.layers)} linear layers quantized: {_size(self.bytes_before)} -> "
-            f"{_size(self.bytes_after)} ({self.effective_bits:.2f} bits a weight)",
+            f"linear layers quantized: {len(self.layers)} ({_size(self.bytes_before)} -> "
+            f"{_size(self.bytes_after)}, {self.effective_bits:.2f} bits a weight)",
             f"whole model: {_size(self.model_bytes_before)} -> {_size(self.model_bytes_after)}",
         ]
         if self.skipped:
-            lines.append(f"{len(self.skipped)} left as they were:")
+            lines.append(f"linear layers left as they were: {len(self.skipped)}")
         lines += [f"  {name}: {reason}" for name, reason in self.skipped.items()]
         return "\n".join(lines)
 
