@@ -187,8 +187,7 @@ class QuantLinear(torch.nn.Module):
             error_msgs.append(f"{prefix}weight: {error}")
             return
         if weight is not None:
-            assign = local_metadata.get("assign_to_params_buffers", False)
-            self._make_room_for(weight, "meta" if assign else self.qweight.device)
+            self._make_room_for(weight)
         elif strict:
             missing_keys.append(prefix + "format")
         state_dict.pop(prefix + "format", None)
@@ -219,9 +218,9 @@ class QuantLinear(torch.nn.Module):
             refuse(_NAME, "weight", f"have shape {list(self._format[2:4])}", [fmt.n, fmt.k])
         return QuantizedWeight(*(given.get(part) for part in PARTS), fmt)
 
-    def _make_room_for(self, weight: QuantizedWeight, device: torch.device | str) -> None:
+    def _make_room_for(self, weight: QuantizedWeight) -> None:
         """Take the format of `weight`; give buffers that do not match its parts new memory."""
-        self._format = weight.format
+        self._format, device = weight.format, self.qweight.device
         for part, new in zip(PARTS, weight.tensors, strict=True):
             old = self._buffers[part]
             if new is None:
