@@ -60,8 +60,8 @@ def element_name(bits: int, table: torch.Tensor | None) -> str:
 def read_format(where: str, numbers: Any) -> WeightFormat:
     """A WeightFormat from the integers of a file; refuses a newer format_version by name."""
     numbers = numbers.tolist() if isinstance(numbers, torch.Tensor) else list(numbers)
-    if not numbers or numbers[0] != FORMAT_VERSION:
-        version = numbers[0] if numbers else "none"
+    if numbers and numbers[0] != FORMAT_VERSION:
+        version = numbers[0]
         remedy = "update lowbit" if isinstance(version, int) and version > FORMAT_VERSION else ""
         refuse(where, "format_version", f"be {FORMAT_VERSION}", version, remedy)
     if len(numbers) != len(WeightFormat._fields):

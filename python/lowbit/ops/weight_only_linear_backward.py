@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 
 from lowbit import registry
-from lowbit.errors import refuse
+from lowbit.errors import refuse, require_device, require_dtype
 from lowbit.formats.numerics import matmul_float32
 from lowbit.formats.weight_format import (
     WeightFormat,
@@ -15,6 +15,7 @@ from lowbit.formats.weight_format import (
 )
 
 NAME = "weight_only_linear_backward"
+GRAD_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 INPUTS = (
     "Tensor grad, Tensor qweight, Tensor scales, Tensor? zeros, Tensor? table, Tensor? s0, "
     "int[] format"
@@ -37,6 +38,8 @@ def problem(grad, qweight, scales, zeros, table, s0, format) -> Problem:
 def check(grad, qweight, scales, zeros, table, s0, format) -> None:
     fmt = read_format(NAME, format)
     check_weight(NAME, qweight, scales, zeros, table, s0, fmt)
+    require_dtype(NAME, "grad", grad.dtype, GRAD_DTYPES)
+    require_device(NAME, "grad", grad, qweight.device)
     if grad.dim() < 1 or grad.shape[-1] != fmt.n:
         refuse(NAME, "grad", f"have shape [..., {fmt.n}]", list(grad.shape))
 
