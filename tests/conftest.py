@@ -59,7 +59,7 @@ def native_runner(request):
 
 @pytest.fixture(autouse=True)
 def _slow_path_is_expected_without_cpu_library(monkeypatch):
-    """A build without native kernels has nothing but the reference: neither strict nor a warning."""
+    """A build without native kernels has only the reference: neither strict nor a warning then."""
     if not CPU_LIBRARY_MISSING:
         yield
         return

@@ -183,9 +183,8 @@ def test_use_backend_forces_nests_and_restores(op, backends):
 
 
 def test_use_backend_refuses_unknown_names():
-    with pytest.raises(ValueError) as refusal:
-        with use_backend("gpu"):
-            pass
+    with pytest.raises(ValueError) as refusal, use_backend("gpu"):
+        pass
     text = str(refusal.value)
     assert text.startswith("use_backend: name must be one of reference, cpu, cuda, ")
     assert text.endswith("got 'gpu'")
