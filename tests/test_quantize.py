@@ -21,6 +21,7 @@ SCALE_ROUNDING = {
     E4M3: 2.0**-4,
     E8M0: 0.0,
 }
+ELEMENTS = [("uint", False), ("uint", True), *((name, False) for name in TABLE_NAMES)]
 UNSIGNED_TOP = {bits: 2**bits - 1 for bits in range(1, 9)}
 
 
@@ -96,7 +97,7 @@ def test_asymmetric_scale_and_zero_by_hand():
 @pytest.mark.parametrize("search", ["none", "mse"])
 @pytest.mark.parametrize("scale_dtype", [torch.float16, torch.bfloat16, E4M3])
 def test_codes_belong_to_the_scale_that_is_stored(scale_dtype, search):
-    """Each code is the nearest one under the stored scale and zero, not under the unrounded ones."""
+    """Each code is the nearest under the stored scale and zero, not under the unrounded ones."""
     check_codes_are_nearest(scale_dtype, search)
 
 
@@ -112,14 +113,13 @@ def check_codes_are_nearest(scale_dtype, search):
     assert far_from_tie.float().mean() > 0.99
 
 
-@pytest.mark.parametrize("element", ["uint", *TABLE_NAMES])
+@pytest.mark.parametrize(("element", "symmetric"), ELEMENTS)
 @pytest.mark.parametrize("scale_dtype", SCALE_ROUNDING)
-@pytest.mark.parametrize("symmetric", [False, True])
 def test_search_never_loses(element, scale_dtype, symmetric):
     w = normal(12, 100, seed=3)
     w[3, 7] = 40.0
     options = {"group_size": 32, "scale_dtype": scale_dtype, "element": element}
-    options |= {"symmetric": symmetric and element == "uint"}
+    options |= {"symmetric": symmetric}
     plain, searched = (
         _group_errors(w, quantize_weight(w, search=search, **options)) for search in ("none", "mse")
     )
@@ -134,14 +134,11 @@ def _group_errors(w, qweight):
 
 
 @pytest.mark.parametrize("scale_dtype", SCALE_ROUNDING)
-@pytest.mark.parametrize("symmetric", [False, True])
-@pytest.mark.parametrize("element", ["uint", *TABLE_NAMES])
+@pytest.mark.parametrize(("element", "symmetric"), ELEMENTS)
 @pytest.mark.parametrize("search", ["none", "mse"])
 def test_zeros_stay_zeros_with_scale_one(element, symmetric, scale_dtype, search):
-    options = {"element": element, "symmetric": symmetric and element == "uint", "search": search}
-    qweight = quantize_weight(
-        torch.zeros(3, 10), group_size=4, scale_dtype=scale_dtype, **options
-    )
+    options = {"element": element, "symmetric": symmetric, "search": search}
+    qweight = quantize_weight(torch.zeros(3, 10), group_size=4, scale_dtype=scale_dtype, **options)
     assert torch.equal(qweight.scales.float(), torch.ones(3, 3))
     assert torch.equal(qweight.dequantize(), torch.zeros(3, 10))
 
@@ -180,12 +177,12 @@ def test_tiny_weights_stay_tiny_and_finite(magnitude, scale_dtype, element):
     assert (error <= scale * 1.5).all()
 
 
-@pytest.mark.parametrize("element", ["uint", *TABLE_NAMES])
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
-@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize(
+    ("element", "symmetric", "bits"),
+    [("uint", s, b) for s in (False, True) for b in (2, 3, 4, 8)]
+    + [(name, False, 4) for name in TABLE_NAMES],
+)
 def test_e8m0_scales_are_powers_of_two_that_never_clip(element, bits, symmetric):
-    if element != "uint" and (bits != 4 or symmetric):
-        pytest.skip("tables have four bits and no symmetric form")
     w = normal(32, 64, seed=bits) * torch.logspace(-30, 30, 32).unsqueeze(1)
     qweight = quantize_weight(
         w, bits=bits, element=element, symmetric=symmetric, scale_dtype=E8M0, group_size=16

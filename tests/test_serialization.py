@@ -21,8 +21,11 @@ def variants():
         yield f"scales {dtype}", quantize_weight(w, group_size=32, scale_dtype=dtype)
     yield "nf4", quantize_weight(w, element="nf4", group_size=32)
     yield "one bit", quantize_weight(w, bits=1)
-    yield "row s0", QuantizedWeight.from_parts(
-        torch.ones(6, 40, dtype=torch.int64), torch.ones(6), s0=torch.arange(6.0), bits=3
+    yield (
+        "row s0",
+        QuantizedWeight.from_parts(
+            torch.ones(6, 40, dtype=torch.int64), torch.ones(6), s0=torch.arange(6.0), bits=3
+        ),
     )
     yield "row slice", quantize_weight(w, group_size=32).slice_rows(1, 5)
     yield "column slice", quantize_weight(w, group_size=32).slice_columns(32, 96)
@@ -191,5 +194,7 @@ def test_repr_says_what_it_is():
 
 def test_weight_as_argument_of_a_compiled_function():
     weight, x = VARIANTS["scales torch.float32"], torch.randn(2, 96)
-    compiled = torch.compile(lambda x, w: weight_only_linear(x, w) * 2, fullgraph=True, backend="eager")
+    compiled = torch.compile(
+        lambda x, w: weight_only_linear(x, w) * 2, fullgraph=True, backend="eager"
+    )
     assert torch.equal(compiled(x, weight), weight_only_linear(x, weight) * 2)

@@ -87,7 +87,9 @@ def test_slices_equal_rows_of_the_whole(native_runner):
     part = weight_only_linear(x, weight.slice_rows(7, 39), bias[7:39])
     assert torch.equal(part, whole[:, 7:39])
     columns = weight.slice_columns(32, 96)
-    packed = QuantizedWeight(*(t if t is None else t.clone() for t in columns.tensors), columns.format)
+    packed = QuantizedWeight(
+        *(t if t is None else t.clone() for t in columns.tensors), columns.format
+    )
     assert torch.equal(
         weight_only_linear(x[:, 32:96], columns), weight_only_linear(x[:, 32:96], packed)
     )

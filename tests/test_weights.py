@@ -153,7 +153,9 @@ def test_every_pair_of_scale_and_zero_dtypes(scale_dtype, zeros_dtype, kind):
 
 @pytest.mark.parametrize("dtype", [E4M3, E8M0])
 def test_every_byte_of_an_eight_bit_scale(dtype):
-    finite = [b for b in range(256) if (b & 127 if dtype == E4M3 else b) != (127, 255)[dtype == E8M0]]
+    finite = [
+        b for b in range(256) if (b & 127 if dtype == E4M3 else b) != (127, 255)[dtype == E8M0]
+    ]
     scales = torch.tensor(finite, dtype=torch.uint8).view(dtype)
     check_value_rule(QuantizedWeight.from_parts(torch.full((len(finite), 1), 3), scales))
 
@@ -289,7 +291,9 @@ def test_column_slices_on_words_of_one_plane_are_views(bits):
     codes = torch.randint(0, 1 << bits, (3, 128))
     weight = QuantizedWeight.from_parts(codes, torch.ones(3, 4), bits=bits)
     part = weight.slice_columns(32, 96)
-    shared = part.qweight.untyped_storage().data_ptr() == weight.qweight.untyped_storage().data_ptr()
+    shared = (
+        part.qweight.untyped_storage().data_ptr() == weight.qweight.untyped_storage().data_ptr()
+    )
     assert shared == (len(PLANES[bits]) == 1)
     assert part.scales.untyped_storage().data_ptr() == weight.scales.untyped_storage().data_ptr()
 
@@ -319,7 +323,9 @@ def test_slice_refusals(method, range_, text):
 
 def test_sizes_count_the_metadata():
     weight = QuantizedWeight.from_parts(
-        torch.zeros(8, 128, dtype=torch.uint8), torch.ones(8).half(), torch.zeros(8, dtype=torch.uint8)
+        torch.zeros(8, 128, dtype=torch.uint8),
+        torch.ones(8).half(),
+        torch.zeros(8, dtype=torch.uint8),
     )
     assert weight.nbytes == 8 * (64 + 2 + 1)
     assert weight.effective_bits == 8 * 67 / 128
