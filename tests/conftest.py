@@ -1,6 +1,5 @@
 """What every test shares: where ops can run here, the hypothesis profiles, the strict mode."""
 
-import contextlib
 import os
 import warnings
 
@@ -8,7 +7,8 @@ import hypothesis
 import pytest
 import torch
 
-from lowbit import native, registry
+from lowbit import registry
+from tests.runners import CPU_LIBRARY_MISSING, RUNNERS, running_on
 
 hypothesis.settings.register_profile(
     "local", deadline=None, max_examples=40, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -17,30 +17,6 @@ hypothesis.settings.register_profile(
     "ci", hypothesis.settings.get_profile("local"), derandomize=True, database=None
 )
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
-
-CPU = torch.device("cpu")
-CPU_LIBRARY_MISSING = registry.BACKENDS["cpu"].missing(CPU)
-
-
-def _instruction_sets() -> list[str]:
-    """The instruction sets that the CPU library runs on this machine."""
-    runnable = []
-    for isa in () if CPU_LIBRARY_MISSING else native.ISAS:
-        with contextlib.suppress(RuntimeError), native.use_isa(isa):
-            runnable.append(isa)
-    return runnable
-
-
-# Every place on this machine where a kernel can run: "reference", "cpu-scalar", "cpu-avx2", ...
-RUNNERS = ("reference", *(f"cpu-{isa}" for isa in _instruction_sets()))
-
-
-@contextlib.contextmanager
-def running_on(runner: str):
-    """Forces the runner in this thread."""
-    backend, _, isa = runner.partition("-")
-    with registry.use_backend(backend), native.use_isa(isa) if isa else contextlib.nullcontext():
-        yield backend
 
 
 @pytest.fixture(params=RUNNERS)

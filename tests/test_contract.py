@@ -7,7 +7,8 @@ import torch
 
 from lowbit import registry
 from lowbit.bench.cases import CASES
-from lowbit.bench.check import declined, expected, same_bits
+from lowbit.bench.check import expected, same_bits
+from tests.runners import covered
 
 OPS = sorted(registry.OPS)
 
@@ -24,6 +25,10 @@ def sample(op):
 
 
 SAMPLES = [(op, case) for op in OPS for case in sample(op)]
+RUNS = [run for op in OPS for run in covered(op, sample(op))]
+on_every_runner = pytest.mark.parametrize(
+    ("op", "case", "runner"), RUNS, indirect=["runner"], ids=str
+)
 FIRST = {op: sample(op)[0] for op in OPS}
 
 
@@ -83,11 +88,9 @@ def test_opcheck_dynamic(op):
     )
 
 
-@pytest.mark.parametrize(("op", "case"), SAMPLES, ids=str)
+@on_every_runner
 def test_fake_equals_real(op, case, runner):
     definition, args = registry.OPS[op], case.make()
-    if declined(op, runner, args):
-        pytest.skip("the kernel's row does not cover the case")
     real = definition.overload(*args)
     meta = [t.to("meta") if isinstance(t, torch.Tensor) else t for t in args]
     fake = definition.overload(*meta)
@@ -95,12 +98,10 @@ def test_fake_equals_real(op, case, runner):
     assert fake.is_meta
 
 
-@pytest.mark.parametrize(("op", "case"), SAMPLES, ids=str)
+@on_every_runner
 def test_nothing_of_a_poisoned_output_is_left(op, case, runner):
     """Deterministic mode fills new memory with NaN: what a kernel does not write would show."""
     definition, args = registry.OPS[op], case.make()
-    if declined(op, runner, args):
-        pytest.skip("the kernel's row does not cover the case")
     plain = definition.overload(*args)
     torch.use_deterministic_algorithms(True)
     try:
@@ -111,11 +112,9 @@ def test_nothing_of_a_poisoned_output_is_left(op, case, runner):
     assert torch.isfinite(plain).all() or not torch.isfinite(expected(op, args).oracle).all()
 
 
-@pytest.mark.parametrize(("op", "case"), SAMPLES, ids=str)
+@on_every_runner
 def test_strides_and_offsets_do_not_matter(op, case, runner):
     definition, args = registry.OPS[op], case.make()
-    if declined(op, runner, args):
-        pytest.skip("the kernel's row does not cover the case")
     dense = [t.contiguous() if isinstance(t, torch.Tensor) else t for t in args]
     spread = [offset_rows(t) if isinstance(t, torch.Tensor) else t for t in dense]
     assert torch.equal(definition.overload(*dense), definition.overload(*spread))

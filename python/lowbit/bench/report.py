@@ -83,9 +83,12 @@ def support_table() -> str:
 
 
 def support_rows() -> list[tuple[str, ...]]:
-    """The lines of the support table."""
+    """The lines of the support table; backends that only tests ask for are not among them."""
     return [
-        _support_row(op, row) for op, definition in registry.OPS.items() for row in definition.rows
+        _support_row(op, row)
+        for op, definition in registry.OPS.items()
+        for row in definition.rows
+        if registry.BACKENDS[row.backend].rank >= 0
     ]
 
 

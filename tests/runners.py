@@ -1,0 +1,41 @@
+"""Where kernels can run on this machine's CPU: the reference, and each instruction set."""
+
+import contextlib
+
+import torch
+
+from lowbit import native, registry
+from lowbit.bench.check import declined
+
+CPU = torch.device("cpu")
+CPU_LIBRARY_MISSING = registry.BACKENDS["cpu"].missing(CPU)
+
+
+def _instruction_sets() -> list[str]:
+    """The instruction sets that the CPU library runs on this machine."""
+    runnable = []
+    for isa in () if CPU_LIBRARY_MISSING else native.ISAS:
+        with contextlib.suppress(RuntimeError), native.use_isa(isa):
+            runnable.append(isa)
+    return runnable
+
+
+# Every place on this machine where a kernel can run: "reference", "cpu-scalar", "cpu-avx2", ...
+RUNNERS = ("reference", *(f"cpu-{isa}" for isa in _instruction_sets()))
+
+
+@contextlib.contextmanager
+def running_on(runner: str):
+    """Forces the runner in this thread."""
+    backend, _, isa = runner.partition("-")
+    with registry.use_backend(backend), native.use_isa(isa) if isa else contextlib.nullcontext():
+        yield backend
+
+
+def covered(op, cases):
+    """(op, case, runner) for every case and every runner whose row covers it."""
+    for case in cases:
+        args = case.make()
+        for runner in RUNNERS:
+            if not declined(op, runner.partition("-")[0], args):
+                yield op, case, runner
