@@ -99,20 +99,18 @@ class QuantizedWeight:
                 refuse(where, "tensors", f"hold {prefix + part}", ", ".join(tensors) or "none")
         numbers = read_format(where, tensors[prefix + "format"])
         parts = {part: tensors.get(prefix + part) for part in PARTS}
-        if parts["scales"].dtype == torch.uint8:
+        if parts["scales"].dtype == torch.uint8:  # as storable_scales gives float8_e8m0fnu
             parts["scales"] = parts["scales"].view(torch.float8_e8m0fnu)
         return cls(**parts, format=numbers)
 
     def to_tensors(self, prefix: str = "") -> dict[str, torch.Tensor]:
         """Plain tensors by name, the format among them: for safetensors and state dicts.
 
-        float8_e8m0fnu scales are given as uint8, their bytes: safetensors 0.8.0 cannot read the
-        dtype.
+        Scales of float8_e8m0fnu are given as their bytes, uint8 (`storable_scales`).
         """
         parts = zip(PARTS, self.tensors, strict=True)
-        named = {prefix + part: _compact(tensor) for part, tensor in parts if tensor is not None}
-        if self.scales.dtype == torch.float8_e8m0fnu:
-            named[prefix + "scales"] = named[prefix + "scales"].view(torch.uint8)
+        named = {prefix + part: own_memory(tensor) for part, tensor in parts if tensor is not None}
+        named[prefix + "scales"] = storable_scales(named[prefix + "scales"])
         named[prefix + "format"] = torch.tensor(self.format, dtype=torch.int64)
         return named
 
@@ -238,7 +236,7 @@ class QuantizedWeight:
         return self._map(torch.Tensor.clone)
 
     def __reduce__(self):
-        tensors = [t if t is None else _compact(t) for t in self.tensors]
+        tensors = [t if t is None else own_memory(t) for t in self.tensors]
         if tensors[1].element_size() == 1:  # pickle of float8 tensors fails in torch 2.13
             tensors[1] = tensors[1].view(torch.uint8)
         return _rebuild, (*tensors, SCALE_DTYPES.index(self.scales.dtype), tuple(self.format))
@@ -253,10 +251,20 @@ class QuantizedWeight:
         )
 
 
-def _compact(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor with memory of its own if it is a slice: files would hold all it was cut from."""
+def own_memory(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor itself if it is contiguous and all of its memory, else a copy.
+
+    A slice would take the memory around it into torch.save, and safetensors refuses it.
+    """
     whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
-    return tensor if whole else tensor.clone(memory_format=torch.contiguous_format)
+    if whole and tensor.is_contiguous():
+        return tensor
+    return tensor.clone(memory_format=torch.contiguous_format)
+
+
+def storable_scales(scales: torch.Tensor) -> torch.Tensor:
+    """Scales as files hold them: float8_e8m0fnu, which safetensors 0.8 cannot read, as uint8."""
+    return scales.view(torch.uint8) if scales.dtype == torch.float8_e8m0fnu else scales
 
 
 def _rebuild(qweight, scales, zeros, table, s0, scale_dtype: int, numbers) -> QuantizedWeight:

@@ -11,7 +11,7 @@ from lowbit.errors import dtype_name, refuse, require_device, require_shape
 from lowbit.formats.numerics import mode_id
 from lowbit.formats.quantize import quantize_weight
 from lowbit.formats.weight_format import PARTS, read_format
-from lowbit.formats.weights import QuantizedWeight
+from lowbit.formats.weights import QuantizedWeight, own_memory, storable_scales
 from lowbit.ops.weight_only_linear import linear_of_parts
 
 _NAME = "QuantLinear"
@@ -62,7 +62,7 @@ class QuantLinear(torch.nn.Module):
         self.mode = mode or "exact"
         self._format = weight.format
         for part, tensor in zip(PARTS, weight.tensors, strict=True):
-            self.register_buffer(part, None if tensor is None else _whole(tensor))
+            self.register_buffer(part, None if tensor is None else own_memory(tensor.detach()))
         self.register_parameter("bias", _bias_parameter(bias, weight))
 
     @classmethod
@@ -166,6 +166,8 @@ class QuantLinear(torch.nn.Module):
     def _save_to_state_dict(self, destination, prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[prefix + "format"] = torch.tensor(self._format, dtype=torch.int64, device="cpu")
+        scales = prefix + "scales"
+        destination[scales] = storable_scales(destination[scales])
 
     def _load_from_state_dict(
         self,
@@ -188,6 +190,7 @@ class QuantLinear(torch.nn.Module):
             return
         if weight is not None:
             self._make_room_for(weight)
+            state_dict[prefix + "scales"] = weight.scales
         elif strict:
             missing_keys.append(prefix + "format")
         state_dict.pop(prefix + "format", None)
@@ -216,7 +219,7 @@ class QuantLinear(torch.nn.Module):
         fmt = read_format(_NAME, given["format"])
         if (fmt.n, fmt.k) != self._format[2:4]:
             refuse(_NAME, "weight", f"have shape {list(self._format[2:4])}", [fmt.n, fmt.k])
-        return QuantizedWeight(*(given.get(part) for part in PARTS), fmt)
+        return QuantizedWeight.from_tensors(given)
 
     def _make_room_for(self, weight: QuantizedWeight) -> None:
         """Take the format of `weight`; give buffers that do not match its parts new memory."""
@@ -227,18 +230,6 @@ class QuantLinear(torch.nn.Module):
                 self._buffers[part] = None
             elif old is None or (old.shape, old.dtype) != (new.shape, new.dtype):
                 self._buffers[part] = torch.empty_like(new, device=device)
-
-
-def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor itself if it is contiguous and all of its memory, else a copy.
-
-    A view would take the memory around it into torch.save, and safetensors refuses it.
-    """
-    tensor = tensor.detach()
-    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
-    if whole and tensor.is_contiguous():
-        return tensor
-    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _bias_parameter(
