@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lowbit.errors import refuse
+from lowbit.formats.memory import own_memory
 from lowbit.formats.packing import PLANE_WIDTHS, pack_codes, unpack_codes
 from lowbit.formats.weight_format import (
     FORMAT_VERSION,
@@ -249,17 +250,6 @@ class QuantizedWeight:
             f"{fmt.block_k}, zeros {self.zero_kind}, scales {self.scales.dtype}, "
             f"{self.effective_bits:.2f} bits, {self.device})"
         )
-
-
-def own_memory(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor itself if it is contiguous and all of its memory, else a copy.
-
-    A slice would take the memory around it into torch.save, and safetensors refuses it.
-    """
-    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
-    if whole and tensor.is_contiguous():
-        return tensor
-    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def storable_scales(scales: torch.Tensor) -> torch.Tensor:

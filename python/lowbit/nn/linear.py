@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from lowbit.errors import dtype_name, refuse, require_device, require_shape
+from lowbit.formats.memory import own_memory
 from lowbit.formats.numerics import mode_id
 from lowbit.formats.quantize import quantize_weight
 from lowbit.formats.weight_format import PARTS, read_format
-from lowbit.formats.weights import QuantizedWeight, own_memory, storable_scales
+from lowbit.formats.weights import QuantizedWeight, storable_scales
 from lowbit.ops.weight_only_linear import linear_of_parts
 
 _NAME = "QuantLinear"

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from lowbit.errors import dtype_name, refuse
+from lowbit.formats.memory import byte_range
 from lowbit.formats.numerics import mode_id
 from lowbit.formats.quantize import WEIGHT_DTYPES, check_quantizable
 from lowbit.nn.linear import QuantLinear
@@ -184,9 +185,8 @@ def _ties(model: torch.nn.Module) -> dict[str, str]:
     for prefix, module in model.named_modules():
         for key, parameter in module._parameters.items():
             if parameter is not None and parameter.numel() and _address(parameter):
-                start = _address(parameter)
                 name = f"{prefix}.{key}" if prefix else key
-                pieces.append((str(parameter.device), start, start + _extent(parameter), name))
+                pieces.append((str(parameter.device), *byte_range(parameter), name))
     ties, last = {}, ("", 0, 0, "")
     for piece in sorted(pieces):
         # `last` reaches furthest of those before, so whatever overlaps an earlier one overlaps it.
@@ -201,12 +201,6 @@ def _address(tensor: torch.Tensor) -> int:
     """Where the tensor's memory starts; 0 for one without memory of its own to compare."""
     plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
     return tensor.data_ptr() if plain and not tensor.is_meta else 0
-
-
-def _extent(tensor: torch.Tensor) -> int:
-    """Bytes from the first to behind the last element."""
-    dimensions = zip(tensor.shape, tensor.stride(), strict=True)
-    return (sum((size - 1) * stride for size, stride in dimensions) + 1) * tensor.element_size()
 
 
 def _check_before_any_change(targets: list[_Found], options: dict, mode: str | None) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from lowbit import registry
 from lowbit.errors import dtype_name, refuse, require_device, require_dtype, require_shape
+from lowbit.formats.memory import may_overlap
 from lowbit.formats.numerics import MODES, matmul_float32, mode_id, round_operand
 from lowbit.formats.weight_format import (
     ELEMENTS,
@@ -237,11 +238,5 @@ def _check_out(out, x, *rest) -> None:
         refuse(NAME, "out", "be contiguous", f"strides {list(out.stride())}")
     if torch.compiler.is_compiling():
         return  # tensors have no memory yet; functionalization keeps results and inputs apart
-    if any(t is not None and _share_memory(out, t) for t in (x, *rest[:6])):
+    if any(t is not None and may_overlap(out, t) for t in (x, *rest[:6])):
         refuse(NAME, "out", "not share memory with an input", "overlapping tensors")
-
-
-def _share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:
-    if not a.numel() or not b.numel():
-        return False
-    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
