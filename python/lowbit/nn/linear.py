@@ -140,7 +140,9 @@ class QuantLinear(torch.nn.Module):
         )
 
     def _tensors(self) -> tuple[torch.Tensor | None, ...]:
-        return self.qweight, self.scales, self.zeros, self.table, self.s0
+        # Attribute access to five buffers would go through Module.__getattr__: 3 us of every call.
+        parts = self._buffers
+        return parts["qweight"], parts["scales"], parts["zeros"], parts["table"], parts["s0"]
 
     def _apply(self, fn, recurse: bool = True) -> QuantLinear:
         parts = {part: self._buffers[part] for part in PARTS}
