@@ -27,9 +27,16 @@ def round_operand(x: torch.Tensor, mode: int) -> torch.Tensor:
 def matmul_float32(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """a @ b of float32 matrices with float32 products and sums or better.
 
-    torch.set_float32_matmul_precision may have allowed torch to round the operands to bfloat16 or
-    TF32; float64 is out of its reach.
+    torch's matmul precision settings may allow it to round the operands to bfloat16 or TF32;
+    float64 is out of their reach.
     """
-    if torch.get_float32_matmul_precision() == "highest" or a.device.type == "mps":
+    if _keeps_float32() or a.device.type == "mps":
         return torch.matmul(a, b)
     return torch.matmul(a.double(), b.double()).float()
+
+
+def _keeps_float32() -> bool:
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # a setting of torch.backends.*.fp32_precision makes the question an error
+        return False
