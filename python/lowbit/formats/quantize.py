@@ -53,7 +53,8 @@ def quantize_weight(
     scale_dtype: float32, float16, bfloat16, float8_e4m3fn (with a second-level scale for the
         tensor) or float8_e8m0fnu (rounded up to a power of two, so nothing clips). None: bfloat16
         for bfloat16 weights, else float16.
-    search: "mse" tries 28 narrower ranges a group and keeps the one of least squared error.
+    search: "mse" tries the full range of a group and 27 narrower ones, and keeps the one of least
+        squared error.
 
     Raises ValueError for NaN or infinite weights and for scales beyond scale_dtype, TypeError for
     a wrong dtype. Rounding is half to even. A group of zeros gets the scale 1.
@@ -210,19 +211,24 @@ def _check_arguments(w, bits, group_size, element, search) -> torch.Tensor | Non
     require_dtype(_OP, "w", w.dtype, WEIGHT_DTYPES)
     if w.dim() != 2 or not w.shape[1]:
         refuse(_OP, "w", "be a matrix [N, K] with K >= 1", list(w.shape))
+    if w.is_meta:
+        refuse(_OP, "w", "be a tensor with data", "a meta tensor")
     if bits not in PLANE_WIDTHS:
         refuse(_OP, "bits", "be 1 to 8", bits)
     if group_size != -1 and group_size < 1:
         refuse(_OP, "group_size", "be at least 1, or -1 for one group a row", group_size)
     if search not in _SEARCHES:
         refuse(_OP, "search", f"be one of {', '.join(_SEARCHES)}", repr(search))
-    if not torch.isfinite(w.float()).all():
+    if not all(torch.isfinite(rows.float()).all() for rows in _row_blocks(w)):
         refuse(_OP, "w", "be finite", "NaN or Inf", "find the broken layer before quantizing")
     if isinstance(element, str):
         if element not in ("uint", *TABLE_NAMES):
             names = ", ".join(("uint", *TABLE_NAMES))
             refuse(_OP, "element", f"be one of {names}, or a table", repr(element))
         table = None if element == "uint" else element_table(element, w.device)
+    elif not isinstance(element, torch.Tensor):
+        need = "be a name or a tensor of levels"
+        refuse(_OP, "element", need, type(element).__name__, error=TypeError)
     else:
         table = element.detach().to(device=w.device, dtype=torch.float32, copy=True).contiguous()
     if table is not None:
