@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+from torch.autograd import forward_ad
 
 from lowbit import registry
 from lowbit.errors import dtype_name, refuse, require_device, require_dtype, require_shape
@@ -135,25 +136,32 @@ _forward_out = OP.out_overload
 class _Linear(torch.autograd.Function):
     """Entered only when x or bias needs a gradient; codes and scales get none."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, x, bias, qweight, scales, zeros, table, s0, fmt, numerics):
-        ctx.save_for_backward(qweight, scales, zeros, table, s0)
-        ctx.fmt = fmt
+    def forward(x, bias, qweight, scales, zeros, table, s0, fmt, numerics):
+        return _forward(x, qweight, scales, zeros, table, s0, bias, fmt, numerics)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, bias, *tensors, ctx.fmt, _ = inputs
+        ctx.save_for_backward(*tensors)
         # Backward may run in another thread, which would not see this thread's use_backend. A
         # compiled graph reads it at run time instead.
         ctx.backend = None if torch.compiler.is_compiling() else registry.forced_backend()
         ctx.bias_dtype = None if bias is None else bias.dtype
-        return _forward(x, qweight, scales, zeros, table, s0, bias, fmt, numerics)
 
     @staticmethod
     def backward(ctx, grad):
         grad_x = grad_bias = None
         if ctx.needs_input_grad[0]:
-            twice = torch.is_grad_enabled() and grad.requires_grad
-            run = _InputGradient.apply if twice else _input_gradient
+            # torch.compile traces no autograd.Function inside the backward of another one.
+            compiling = torch.compiler.is_compiling()
+            run = _input_gradient if compiling else _InputGradient.apply
             grad_x = run(grad, ctx.backend, ctx.fmt, *ctx.saved_tensors)
         if ctx.needs_input_grad[1]:
-            rows = grad.reshape(-1, grad.shape[-1])
+            # Spelled out, because torch cannot infer the rows of a gradient without columns.
+            rows = grad.reshape(grad.shape[:-1].numel(), grad.shape[-1])
             grad_bias = rows.sum(0, dtype=torch.float32).to(ctx.bias_dtype)
         return grad_x, grad_bias, None, None, None, None, None, None, None
 
@@ -161,11 +169,16 @@ class _Linear(torch.autograd.Function):
 class _InputGradient(torch.autograd.Function):
     """grad @ w for a second derivative: linear in grad, so its gradient is the op without bias."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, grad, backend, fmt, *tensors):
-        ctx.save_for_backward(*tensors)
-        ctx.fmt = fmt
+    def forward(grad, backend, fmt, *tensors):
         return _input_gradient(grad, backend, fmt, *tensors)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, _, ctx.fmt, *tensors = inputs
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx, grad):
@@ -175,6 +188,8 @@ class _InputGradient(torch.autograd.Function):
 
 
 def _input_gradient(grad, backend, fmt, *tensors):
+    if forward_ad._current_level >= 0:
+        _refuse_tangents(grad=grad)
     if backend is None:
         return weight_only_linear_backward(grad, tensors, fmt)
     with registry.use_backend(backend):
@@ -196,7 +211,8 @@ def weight_only_linear(
     the default), "bf16" or "fp16" (x rounded once). out: contiguous, [..., N], x's dtype; it is
     written and returned, and takes no part in autograd.
 
-    Differentiable in x and bias. Under autocast x and bias are cast as torch's linear casts them.
+    Differentiable in x and bias, in reverse mode (NotImplementedError in forward mode); also under
+    torch.func. Under autocast x and bias are cast as torch's linear casts them.
     Row i of y does not depend on the number of rows on native CPU kernels, bit for bit.
     Raises TypeError or ValueError with one sentence on arguments that do not fit; nothing is
     written then.
@@ -219,9 +235,19 @@ def linear_of_parts(x, tensors, bias, fmt: WeightFormat, mode: str | None) -> to
 
 def _run(*args) -> torch.Tensor:
     x, bias = args[0], args[6]
+    if forward_ad._current_level >= 0:
+        _refuse_tangents(x=x, bias=bias)
     if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
         return _Linear.apply(x, bias, *args[1:6], *args[7:])
     return _forward(*args)
+
+
+def _refuse_tangents(**tensors: torch.Tensor | None) -> None:
+    """torch would drop the tangents of forward-mode differentiation without a word."""
+    for name, tensor in tensors.items():
+        if tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None:
+            remedy = "differentiate in reverse mode (torch.func.vjp, jacrev)"
+            refuse(NAME, name, "have no forward-mode tangent", "one", remedy, NotImplementedError)
 
 
 def _check_out(out, x, *rest) -> None:
