@@ -336,8 +336,8 @@ inline WeightView read_weight(const char* op, const WeightArguments& a, Device d
 
 // ---- execution ----
 
-// Calls body(begin, end) on disjoint ranges of [0, count), each at least `grain` long, on torch's
-// threads. The body must not throw.
+// Calls body(begin, end) on disjoint ranges that make up [0, count), on torch's threads: on at most
+// ceil(count / grain) of them, so a range has about `grain` items or more. The body must not throw.
 template <typename Body>
 void parallel_for(int64_t count, int64_t grain, const Body& body) {
   if (count <= 0) return;

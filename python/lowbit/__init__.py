@@ -1,7 +1,7 @@
 """lowbit: low-bit kernels for PyTorch.
 
-Low-bit matmul as torch ops, with hand-written CUDA, Triton and CPU SIMD kernels behind one contract
-each, and a pure-PyTorch reference beside them.
+Low-bit matmul as torch ops, with hand-written CUDA and CPU SIMD kernels behind one contract each,
+and a pure-PyTorch reference beside them.
 """
 
 from lowbit import native, nn

@@ -1,7 +1,7 @@
 """Finds and loads the compiled libraries, and keeps the reason when one is absent.
 
-Nothing here raises or prints on import: a machine without a library still has the other backends,
-and `lowbit info` shows the reason and the remedy.
+No library is needed to import lowbit: without one the other backends are there, and `lowbit info`
+shows the reason and the remedy. Only a LOWBIT_ISA that cannot be had gives a warning.
 """
 
 from __future__ import annotations

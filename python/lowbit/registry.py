@@ -274,7 +274,7 @@ def use_backend(name: str | None) -> Iterator[None]:
 def explain(op: str, *args: Any, **kwargs: Any) -> Choice:
     """Which backend `lowbit.<op>(*args, **kwargs)` would run on, and why not on each other one.
 
-    Takes the arguments of the public function and honours use_backend. Print the result.
+    Takes the arguments of the public function but `out`, and honours use_backend. Print the result.
     """
     if op not in OPS or OPS[op].flatten is None:
         names = ", ".join(name for name, known in OPS.items() if known.flatten)

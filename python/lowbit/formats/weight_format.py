@@ -58,7 +58,7 @@ def element_name(bits: int, table: torch.Tensor | None) -> str:
 
 
 def read_format(where: str, numbers: Any) -> WeightFormat:
-    """A WeightFormat from the integers of a file; refuses a newer format_version by name."""
+    """A WeightFormat from the integers of a file; refuses another format_version by name."""
     numbers = numbers.tolist() if isinstance(numbers, torch.Tensor) else list(numbers)
     if numbers and numbers[0] != FORMAT_VERSION:
         version = numbers[0]

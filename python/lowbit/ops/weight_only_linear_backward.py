@@ -20,7 +20,7 @@ INPUTS = (
     "Tensor grad, Tensor qweight, Tensor scales, Tensor? zeros, Tensor? table, Tensor? s0, "
     "int[] format"
 )
-# Rows of the weight that are dequantized at a time: bounds the memory, not the result's rounding.
+# Rows of the weight that are dequantized at a time, but whole scale blocks: bounds the memory.
 _ROWS = 512
 
 
