@@ -252,6 +252,13 @@ class QuantizedWeight:
         )
 
 
+def require_quantized(where: str, argument: str, value: Any) -> None:
+    """TypeError unless the value is a QuantizedWeight."""
+    if not isinstance(value, QuantizedWeight):
+        remedy = "make one with lowbit.quantize_weight"
+        refuse(where, argument, "be a QuantizedWeight", type(value).__name__, remedy, TypeError)
+
+
 def storable_scales(scales: torch.Tensor) -> torch.Tensor:
     """Scales as files hold them: float8_e8m0fnu, which safetensors 0.8 cannot read, as uint8."""
     return scales.view(torch.uint8) if scales.dtype == torch.float8_e8m0fnu else scales

@@ -12,7 +12,7 @@ from lowbit.formats.memory import own_memory
 from lowbit.formats.numerics import mode_id
 from lowbit.formats.quantize import quantize_weight
 from lowbit.formats.weight_format import PARTS, read_format
-from lowbit.formats.weights import QuantizedWeight, storable_scales
+from lowbit.formats.weights import QuantizedWeight, require_quantized, storable_scales
 from lowbit.ops.weight_only_linear import linear_of_parts
 
 _NAME = "QuantLinear"
@@ -55,10 +55,7 @@ class QuantLinear(torch.nn.Module):
         mode: str | None = None,
     ):
         super().__init__()
-        if not isinstance(weight, QuantizedWeight):
-            remedy = "make one with lowbit.quantize_weight"
-            got = type(weight).__name__
-            refuse(_NAME, "weight", "be a QuantizedWeight", got, remedy, TypeError)
+        require_quantized(_NAME, "weight", weight)
         mode_id(_NAME, mode)
         self.mode = mode or "exact"
         self._format = weight.format

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 
 from lowbit import registry
-from lowbit.errors import refuse, require_dtype
+from lowbit.errors import require_dtype
 from lowbit.formats.weight_format import (
     ELEMENTS,
     LAYOUTS,
@@ -17,7 +17,7 @@ from lowbit.formats.weight_format import (
     element_name,
     read_format,
 )
-from lowbit.formats.weights import QuantizedWeight
+from lowbit.formats.weights import QuantizedWeight, require_quantized
 
 NAME = "dequantize_weight"
 OUT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -63,9 +63,7 @@ def reference(qweight, scales, zeros, table, s0, format, dtype, out) -> None:
 
 
 def flatten(qweight: QuantizedWeight, dtype: torch.dtype | None = None) -> tuple:
-    if not isinstance(qweight, QuantizedWeight):
-        remedy = "make one with lowbit.quantize_weight"
-        refuse(NAME, "qweight", "be a QuantizedWeight", type(qweight).__name__, remedy, TypeError)
+    require_quantized(NAME, "qweight", qweight)
     args = (*qweight.tensors, qweight.format, dtype or torch.float32)
     check(*args)
     return args

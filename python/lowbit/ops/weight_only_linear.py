@@ -20,7 +20,7 @@ from lowbit.formats.weight_format import (
     element_name,
     read_format,
 )
-from lowbit.formats.weights import QuantizedWeight
+from lowbit.formats.weights import QuantizedWeight, require_quantized
 from lowbit.ops.weight_only_linear_backward import weight_only_linear_backward
 
 NAME = "weight_only_linear"
@@ -90,9 +90,7 @@ def reference(x, qweight, scales, zeros, table, s0, bias, format, numerics, out)
 
 def flatten(x, qweight: QuantizedWeight, bias=None, *, mode: str | None = None) -> tuple:
     """The op's arguments from those of the public function; refuses what must be refused."""
-    if not isinstance(qweight, QuantizedWeight):
-        remedy = "make one with lowbit.quantize_weight"
-        refuse(NAME, "qweight", "be a QuantizedWeight", type(qweight).__name__, remedy, TypeError)
+    require_quantized(NAME, "qweight", qweight)
     return _flatten_parts(x, qweight.tensors, bias, qweight.format, mode)
 
 
