@@ -16,11 +16,12 @@ from lowbit.bench.arguments import Parser, UsageError
 from lowbit.bench.cases import LINEAR, Case
 from lowbit.bench.entries import peers
 from lowbit.bench.weight_specs import WeightSpec
+from lowbit.errors import dtype_name
 from lowbit.formats.numerics import MODES
 from lowbit.formats.tables import TABLE_NAMES
 from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_KINDS
 
-_SCALES = {str(dtype).removeprefix("torch."): dtype for dtype in SCALE_DTYPES}
+_SCALES = {dtype_name(dtype): dtype for dtype in SCALE_DTYPES}
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 

@@ -8,7 +8,10 @@ from typing import NoReturn
 
 import torch
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+from lowbit.errors import dtype_name
+from lowbit.ops.weight_only_linear import X_DTYPES
+
+DTYPES = {dtype_name(dtype): dtype for dtype in X_DTYPES}
 _SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _AXES = ("M", "N", "K")
 

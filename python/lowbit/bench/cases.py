@@ -21,10 +21,10 @@ from lowbit.formats.numerics import MODES
 from lowbit.formats.tables import TABLE_NAMES
 from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_DTYPES, ZERO_KINDS
 from lowbit.formats.weights import QuantizedWeight
+from lowbit.ops.weight_only_linear import X_DTYPES
 
 LINEAR, BACKWARD = "weight_only_linear", "weight_only_linear_backward"
 DEQUANTIZE = "dequantize_weight"
-X_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 VIEWS = ("contiguous", "offset", "padded", "strided", "transposed", "expanded")
 BIASES = ("none", "x", "float32", "strided")
 

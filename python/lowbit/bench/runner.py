@@ -14,6 +14,7 @@ from lowbit.bench.cases import DEQUANTIZE, LINEAR, Case
 from lowbit.bench.entries import Entry, Layer, Workload, entry_of, errors, peers
 from lowbit.bench.probe import Probe, timed
 from lowbit.bench.weight_specs import WeightSpec
+from lowbit.errors import dtype_name
 
 # (N, K) of the linear layers of 7B and 8B language models.
 LAYERS = ((4096, 4096), (11008, 4096), (4096, 11008), (14336, 4096), (1024, 4096))
@@ -174,8 +175,7 @@ def label(case: Case) -> str:
     w = case.weight
     m = "" if case.op == DEQUANTIZE else f"M={case.m} "
     mode = "" if case.mode == "exact" else f" {case.mode}"
-    dtype = str(case.dtype).removeprefix("torch.")
-    return f"{m}N={w.n} K={w.k} {w.bits}b g{w.block_k or w.k} {dtype}{mode}"
+    return f"{m}N={w.n} K={w.k} {w.bits}b g{w.block_k or w.k} {dtype_name(case.dtype)}{mode}"
 
 
 def measure(

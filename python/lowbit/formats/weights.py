@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from lowbit.errors import refuse
+from lowbit.errors import dtype_name, refuse
 from lowbit.formats.memory import own_memory
 from lowbit.formats.packing import PLANE_WIDTHS, pack_codes, unpack_codes
 from lowbit.formats.weight_format import (
@@ -225,7 +225,7 @@ class QuantizedWeight:
         if dtype is not None:
             need = "name a device only, because a cast would change the weight's value"
             remedy = "use dequantize(dtype) for a floating-point copy"
-            refuse("QuantizedWeight.to", "dtype", need, dtype, remedy, TypeError)
+            refuse("QuantizedWeight.to", "dtype", need, dtype_name(dtype), remedy, TypeError)
         if device is None:
             return self
         return self._map(lambda t: t.to(device, non_blocking=non_blocking))
@@ -247,7 +247,7 @@ class QuantizedWeight:
         element = "table" if self.table is not None else "uint"
         return (
             f"QuantizedWeight({fmt.n}x{fmt.k}, {element}{fmt.bits}, block {fmt.block_n}x"
-            f"{fmt.block_k}, zeros {self.zero_kind}, scales {self.scales.dtype}, "
+            f"{fmt.block_k}, zeros {self.zero_kind}, scales {dtype_name(self.scales.dtype)}, "
             f"{self.effective_bits:.2f} bits, {self.device})"
         )
 
@@ -280,7 +280,7 @@ def _checked_codes(where: str, codes: torch.Tensor, bits: int) -> torch.Tensor:
     if bits not in PLANE_WIDTHS:
         refuse(where, "bits", "be 1 to 8", bits)
     if codes.dim() != 2 or codes.is_floating_point() or codes.is_complex():
-        got = f"{codes.dtype} with {codes.dim()} dimensions"
+        got = f"{dtype_name(codes.dtype)} with {codes.dim()} dimensions"
         refuse(where, "codes", "be a 2-D integer tensor", got)
     if not codes.shape[1]:
         refuse(where, "codes", "have at least one column", list(codes.shape))
