@@ -1,6 +1,4 @@
-#include "../dequantize_weight.h"
-
-#include "../torch_checks.h"
+#include "../dequantize_weight_checks.h"
 
 #define LOWBIT_KERNEL_TEXT "dequantize_weight.inl"
 #include "foreach_isa.h"
@@ -14,17 +12,9 @@ void dequantize_weight(const Tensor& qweight, const Tensor& scales,
                        const std::optional<Tensor>& zeros, const std::optional<Tensor>& table,
                        const std::optional<Tensor>& s0, const std::vector<int64_t>& format,
                        ScalarType dtype, const Tensor& out) {
-  using enum ElementType;
-  constexpr const char* kOp = "dequantize_weight";
-  const Device device = require_device_type(kOp, "qweight", qweight, DeviceType::CPU);
-  DequantizeWeightParams p{};
-  p.weight = read_weight(kOp, {qweight, scales, zeros, table, s0, format}, device);
-  p.out_type = require_dtype(kOp, "dtype", dtype, {kFloat32, kFloat16, kBFloat16});
-  require_device(kOp, "out", out, device);
-  require_dtype(kOp, "out", out, {p.out_type});
-  require_shape(kOp, "out", out, {p.weight.format.n, p.weight.format.k});
-  require_contiguous(kOp, "out", out);
-  p.out = output_pointer(kOp, "out", out);
+  const Device device = require_device_type(kDequantizeWeight, "qweight", qweight, DeviceType::CPU);
+  const DequantizeWeightParams p =
+      read_dequantize_weight({qweight, scales, zeros, table, s0, format}, dtype, out, device);
 
   const auto kernel = LOWBIT_FOR_CURRENT_ISA(dequantize_tasks);
   const int64_t tasks = p.weight.format.n * scalar::dequantize_chunks(p.weight.format);

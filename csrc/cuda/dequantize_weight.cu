@@ -1,7 +1,7 @@
 // Tensor entry and instances of dequantize_weight: 8 widths of code by 3 output types.
 #include "dequantize_weight.cuh"
 
-#include "../torch_checks.h"
+#include "../dequantize_weight_checks.h"
 #include "execution.h"
 #include "launch.cuh"
 
@@ -34,25 +34,17 @@ void dequantize_weight(const Tensor& qweight, const Tensor& scales,
                        const std::optional<Tensor>& zeros, const std::optional<Tensor>& table,
                        const std::optional<Tensor>& s0, const std::vector<int64_t>& format,
                        ScalarType dtype, const Tensor& out) {
-  using enum ElementType;
-  constexpr const char* kOp = "dequantize_weight";
-  const Device device = require_device_type(kOp, "qweight", qweight, kDeviceType);
-  DequantizeWeightParams p{};
-  p.weight = read_weight(kOp, {qweight, scales, zeros, table, s0, format}, device);
-  p.out_type = require_dtype(kOp, "dtype", dtype, {kFloat32, kFloat16, kBFloat16});
-  require_device(kOp, "out", out, device);
-  require_dtype(kOp, "out", out, {p.out_type});
-  require_shape(kOp, "out", out, {p.weight.format.n, p.weight.format.k});
-  require_contiguous(kOp, "out", out);
-  p.out = output_pointer(kOp, "out", out);
+  const Device device = require_device_type(kDequantizeWeight, "qweight", qweight, kDeviceType);
+  const DequantizeWeightParams p =
+      read_dequantize_weight({qweight, scales, zeros, table, s0, format}, dtype, out, device);
   if (p.weight.format.n == 0) return;
 
   const CurrentStream on(device);
   const DequantizeWeightConfig c = dequantize_weight_config(
       {p.weight.format, output_bytes(p.out_type), reinterpret_cast<uintptr_t>(p.out),
        multiprocessor_count(device.index())});
-  launch(kOp, dequantize_weight_kernel_for(p.weight.format.bits, p.out_type), {c.blocks, c.threads},
-         on.stream(), p, c);
+  launch(kDequantizeWeight, dequantize_weight_kernel_for(p.weight.format.bits, p.out_type),
+         {c.blocks, c.threads}, on.stream(), p, c);
 }
 
 }  // namespace lowbit::cuda
