@@ -6,6 +6,7 @@ to find one that is seeded into an otherwise empty tree.
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -147,10 +148,7 @@ def foreign_imports(root):
     return found
 
 
-STANDARD = {
-    "__future__", "abc", "collections", "contextlib", "dataclasses", "enum", "functools",
-    "importlib", "itertools", "math", "os", "threading", "types", "typing", "warnings",
-}  # fmt: skip
+STANDARD = sys.stdlib_module_names
 
 
 def environment_elsewhere(root):

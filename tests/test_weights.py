@@ -306,12 +306,16 @@ def test_an_empty_slice_inside_a_block():
 @pytest.mark.parametrize(
     ("method", "range_", "text"),
     [
-        ("slice_rows", (-1, 2), "slice_rows: (start, stop) must be a range within 0..4"),
-        ("slice_rows", (3, 2), "slice_rows: (start, stop) must be a range within 0..4"),
-        ("slice_rows", (0, 5), "slice_rows: (start, stop) must be a range within 0..4"),
-        ("slice_columns", (4, 4), "slice_columns: (start, stop) must be a range within 0..8 of at"),
+        ("slice_rows", (-1, 2), "slice_rows: (start, stop) must lie within 0..4"),
+        ("slice_rows", (3, 2), "slice_rows: (start, stop) must lie within 0..4"),
+        ("slice_rows", (0, 5), "slice_rows: (start, stop) must lie within 0..4"),
+        (
+            "slice_columns",
+            (4, 4),
+            "slice_columns: (start, stop) must lie within 0..8 and hold a",
+        ),
         ("slice_columns", (2, 8), "slice_columns: start must start on a boundary of the 4-column"),
-        ("slice_columns", (0, 9), "slice_columns: (start, stop) must be a range within 0..8"),
+        ("slice_columns", (0, 9), "slice_columns: (start, stop) must lie within 0..8"),
     ],
 )
 def test_slice_refusals(method, range_, text):

@@ -29,13 +29,34 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def require_dtype(
-    where: str, argument: str, dtype: torch.dtype, allowed: Iterable[torch.dtype]
+    where: str,
+    argument: str,
+    dtype: torch.dtype,
+    allowed: Iterable[torch.dtype],
+    remedy: str = "",
 ) -> None:
     """TypeError unless the dtype is one of those allowed."""
     if dtype not in allowed:
         *others, last = (dtype_name(d) for d in allowed)
         need = f"be {', '.join(others)} or {last}" if others else f"be {last}"
-        refuse(where, argument, need, dtype_name(dtype), error=TypeError)
+        if not isinstance(dtype, torch.dtype):
+            refuse(where, argument, need, repr(dtype), "pass a torch.dtype", TypeError)
+        refuse(where, argument, need, dtype_name(dtype), remedy, TypeError)
+
+
+def require_integer(where: str, argument: str, value: Any) -> None:
+    """TypeError unless the value is an int (bool is none)."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        refuse(where, argument, "be an integer", repr(value), error=TypeError)
+
+
+def require_tensor(where: str, argument: str, value: Any) -> None:
+    """TypeError unless the value is a dense torch.Tensor."""
+    if not isinstance(value, torch.Tensor):
+        refuse(where, argument, "be a tensor", type(value).__name__, error=TypeError)
+    if value.layout is not torch.strided:
+        layout = str(value.layout).removeprefix("torch.")
+        refuse(where, argument, "be a dense tensor", layout, "call .to_dense()", TypeError)
 
 
 def require_device(where: str, argument: str, tensor: torch.Tensor, device: torch.device) -> None:

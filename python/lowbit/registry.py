@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -215,7 +216,7 @@ class Op:
             raise RuntimeError(f"{reason} (LOWBIT_STRICT is set)")
         if reason not in self._warned:
             self._warned.add(reason)
-            warnings.warn(reason, SlowPathWarning, stacklevel=4)
+            warnings.warn(reason, SlowPathWarning, stacklevel=_frames_to_the_caller())
 
     def choose(self, problem: Any, forced: str | None = None) -> Choice:
         """The choice for a problem, with reasons. `forced`: the only backend allowed."""
@@ -287,6 +288,14 @@ def explain(op: str, *args: Any, **kwargs: Any) -> Choice:
 
 def _kind(tensor: torch.Tensor) -> str:
     return f"{_show(tensor.dtype)} {list(tensor.shape)} on {tensor.device}"
+
+
+def _frames_to_the_caller() -> int:
+    """The stacklevel at which a warning names the line outside lowbit and torch."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in ("lowbit", "torch"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _fake_nothing(*args: Any) -> None:

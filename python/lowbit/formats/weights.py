@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from lowbit.errors import dtype_name, refuse
+from lowbit.errors import dtype_name, refuse, require_integer, require_tensor
 from lowbit.formats.memory import own_memory
 from lowbit.formats.packing import PLANE_WIDTHS, pack_codes, unpack_codes
 from lowbit.formats.weight_format import (
@@ -71,6 +73,9 @@ class QuantizedWeight:
         (z = 2**(bits-1)). table: float[2**bits]. s0: second-level scale, a number or [N].
         """
         where = "QuantizedWeight.from_parts"
+        require_tensor(where, "codes", codes)
+        require_tensor(where, "scales", scales)
+        require_integer(where, "bits", bits)
         codes = _checked_codes(where, codes, bits)
         n, k = codes.shape
         if zeros is not None and zeros.shape != scales.shape:
@@ -95,6 +100,8 @@ class QuantizedWeight:
     def from_tensors(cls, tensors: dict[str, torch.Tensor], prefix: str = "") -> QuantizedWeight:
         """The inverse of `to_tensors`: read a weight from a dict of named tensors."""
         where = "QuantizedWeight.from_tensors"
+        if not isinstance(tensors, Mapping):
+            refuse(where, "tensors", "be a dict", type(tensors).__name__, error=TypeError)
         for part in ("format", "qweight", "scales"):
             if prefix + part not in tensors:
                 refuse(where, "tensors", f"hold {prefix + part}", ", ".join(tensors) or "none")
@@ -234,7 +241,7 @@ class QuantizedWeight:
         return QuantizedWeight(*(t if t is None else fn(t) for t in self.tensors), self.format)
 
     def __deepcopy__(self, memo: dict) -> QuantizedWeight:
-        return self._map(torch.Tensor.clone)
+        return self._map(lambda t: copy.deepcopy(t, memo))
 
     def __reduce__(self):
         tensors = [t if t is None else own_memory(t) for t in self.tensors]
@@ -272,7 +279,7 @@ def _rebuild(qweight, scales, zeros, table, s0, scale_dtype: int, numbers) -> Qu
 
 def _check_range(where: str, start: int, stop: int, size: int, smallest: int) -> None:
     if not 0 <= start <= stop <= size or stop - start < smallest:
-        need = f"be a range within 0..{size} of at least {smallest}"
+        need = f"lie within 0..{size}" + (" and hold a column" if smallest else "")
         refuse(where, "(start, stop)", need, (start, stop))
 
 

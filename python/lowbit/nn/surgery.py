@@ -8,13 +8,15 @@ import warnings
 from collections.abc import Iterable, Iterator
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from lowbit.errors import dtype_name, refuse
 from lowbit.formats.memory import byte_range
 from lowbit.formats.numerics import mode_id
-from lowbit.formats.quantize import WEIGHT_DTYPES, check_quantizable
+from lowbit.formats.quantize import check_quantizable
 from lowbit.nn.linear import QuantLinear
 from lowbit.nn.report import QuantizationReport, QuantizedLayer, progress_bar
+from lowbit.ops.weight_only_linear import X_DTYPES
 
 _NAME = "quantize_model"
 DEFAULT_SKIP = ("lm_head",)
@@ -43,7 +45,7 @@ def quantize_model(
     scale_dtype: torch.dtype | None = None,
     search: str = "none",
     mode: str | None = None,
-    skip: str | Iterable[str] = DEFAULT_SKIP,
+    skip: str | Iterable[str] | None = DEFAULT_SKIP,
     progress: bool = True,
 ) -> torch.nn.Module:
     """Replace every nn.Linear in `model` that may be replaced by a QuantLinear, in place.
@@ -75,7 +77,7 @@ def quantize_model(
         "search": search,
     }
     _check_model(model)
-    targets, skipped = _plan(model, (skip,) if isinstance(skip, str) else tuple(skip))
+    targets, skipped = _plan(model, _patterns(skip))
     _check_before_any_change(targets, options, mode)
     if not targets:
         warnings.warn(f"{_NAME}: no linear layer was quantized", stacklevel=2)
@@ -91,6 +93,14 @@ def _check_model(model: torch.nn.Module) -> None:
     if isinstance(model, torch.nn.Linear):
         remedy = "use lowbit.nn.QuantLinear.from_linear"
         refuse(_NAME, "model", "contain its linears", "a Linear itself", remedy, TypeError)
+
+
+def _patterns(skip: str | Iterable[str] | None) -> tuple[str, ...]:
+    patterns = (skip,) if isinstance(skip, str) else tuple(skip or ())
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            refuse(_NAME, "skip", "hold names or patterns", repr(pattern), error=TypeError)
+    return patterns
 
 
 def _plan(model: torch.nn.Module, skip: tuple[str, ...]) -> tuple[list[_Found], dict[str, str]]:
@@ -172,7 +182,7 @@ def _lost_reason(module: torch.nn.Linear) -> str | None:
 def _weight_reason(weight: torch.nn.Parameter, tie: str | None) -> str | None:
     if type(weight) is not torch.nn.Parameter:
         return f"its weight is a {type(weight).__name__}"
-    if weight.dtype not in WEIGHT_DTYPES:
+    if weight.dtype not in X_DTYPES:  # a model of another dtype would feed x that the op refuses
         return f"its weight is {dtype_name(weight.dtype)}"
     if not weight.shape[1]:
         return "it has no columns"
@@ -184,7 +194,9 @@ def _ties(model: torch.nn.Module) -> dict[str, str]:
     pieces = []
     for prefix, module in model.named_modules():
         for key, parameter in module._parameters.items():
-            if parameter is not None and parameter.numel() and _address(parameter):
+            if parameter is None or is_lazy(parameter):
+                continue
+            if parameter.numel() and _address(parameter):
                 name = f"{prefix}.{key}" if prefix else key
                 pieces.append((str(parameter.device), *byte_range(parameter), name))
     ties, last = {}, ("", 0, 0, "")
@@ -237,6 +249,6 @@ def _replace_one(found: _Found, options: dict, mode: str | None) -> QuantizedLay
 
 
 def _bytes_of(model: torch.nn.Module) -> int:
-    tensors = (*model.parameters(), *model.buffers())
+    tensors = [t for t in (*model.parameters(), *model.buffers()) if not is_lazy(t)]
     sizes = {(t.device, _address(t) or id(t)): t.nbytes for t in tensors}
     return sum(sizes.values())

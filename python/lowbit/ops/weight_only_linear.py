@@ -6,7 +6,14 @@ import torch
 from torch.autograd import forward_ad
 
 from lowbit import registry
-from lowbit.errors import dtype_name, refuse, require_device, require_dtype, require_shape
+from lowbit.errors import (
+    dtype_name,
+    refuse,
+    require_device,
+    require_dtype,
+    require_shape,
+    require_tensor,
+)
 from lowbit.formats.memory import may_overlap
 from lowbit.formats.numerics import MODES, matmul_float32, mode_id, round_operand
 from lowbit.formats.weight_format import (
@@ -73,7 +80,8 @@ def check_input(x, qweight, bias, fmt: WeightFormat) -> None:
         refuse(NAME, "x", f"have shape [..., {fmt.k}]", list(x.shape))
     require_device(NAME, "x", x, qweight.device)
     if bias is not None:
-        require_dtype(NAME, "bias", bias.dtype, dict.fromkeys((x.dtype, torch.float32)))
+        allowed = dict.fromkeys((x.dtype, torch.float32))
+        require_dtype(NAME, "bias", bias.dtype, allowed, "cast x or the bias")
         require_shape(NAME, "bias", bias, (fmt.n,))
         require_device(NAME, "bias", bias, x.device)
 
@@ -95,8 +103,10 @@ def flatten(x, qweight: QuantizedWeight, bias=None, *, mode: str | None = None) 
 
 
 def _flatten_parts(x, tensors, bias, fmt: WeightFormat, mode: str | None) -> tuple:
-    if not isinstance(x, torch.Tensor):
-        refuse(NAME, "x", "be a tensor", type(x).__name__, error=TypeError)
+    if not isinstance(x, torch.Tensor) or x.layout is not torch.strided:
+        require_tensor(NAME, "x", x)
+    if bias is not None:
+        require_tensor(NAME, "bias", bias)
     if not x.is_meta and torch.is_autocast_enabled(x.device.type) and x.dtype in X_DTYPES:
         x = x.to(torch.get_autocast_dtype(x.device.type))
         bias = bias if bias is None else bias.to(x.dtype)
