@@ -149,6 +149,7 @@ def test_slow_paths_warn_once_for_each_reason(op, backends):
         "among float16"
         for dtype in ("float32", "bfloat16")
     ]
+    assert {w.filename for w in caught} == {__file__}
 
 
 @pytest.mark.parametrize("value", ["1", "true", "ON"])
