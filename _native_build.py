@@ -118,11 +118,25 @@ def cuda_recipe(nvcc: Path) -> Recipe:
     )
 
 
+def commit() -> str | None:
+    """The commit that is built, "-dirty" if files differ from it; None outside a git checkout."""
+    if not (ROOT / ".git").exists():  # git would tell of a repository around an unpacked archive
+        return None
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
 def info_recipe(nvcc: Path | None) -> Recipe:
     import pybind11
 
     torch = config.require_torch()
     facts = {"TORCH_VERSION": f'"{torch.version}"', "SIMD": str(int(config.wants_simd()))}
+    if described := commit():
+        facts["COMMIT"] = f'"{described}"'
     if nvcc:
         facts["CUDA_ARCHS"] = f'"{";".join(config.cuda_archs())}"'
         facts["NVCC_VERSION"] = f'"{config.nvcc_version(nvcc, torch)}"'

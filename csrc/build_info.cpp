@@ -14,6 +14,9 @@ py::dict build_info() {
   py::dict info;
   info["compiler"] = __VERSION__;
   info["torch"] = LOWBIT_TORCH_VERSION;
+#ifdef LOWBIT_COMMIT
+  info["commit"] = LOWBIT_COMMIT;
+#endif
   info["simd"] = LOWBIT_SIMD != 0;
 #ifdef LOWBIT_CUDA_ARCHS
   info["nvcc"] = LOWBIT_NVCC_VERSION;
@@ -45,6 +48,6 @@ std::map<std::string, bool> cpu_features() {
 
 PYBIND11_MODULE(_C, m, py::mod_gil_not_used()) {
   m.doc() = "Build information and CPU features; no kernels.";
-  m.def("build_info", &build_info, "Compiler, torch, nvcc and CUDA architectures of this build.");
+  m.def("build_info", &build_info, "Compiler, torch, commit, nvcc and CUDA architectures.");
   m.def("cpu_features", &cpu_features, "Instruction set extensions of this CPU (empty off x86).");
 }

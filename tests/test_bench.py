@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lowbit import native, registry
-from lowbit.bench import entries, probe, report, runner
+from lowbit.bench import entries, load, probe, report, runner
 from lowbit.bench.cases import CASES
 from lowbit.bench.entries import Entry, Layer, Workload
 
@@ -46,6 +46,7 @@ def test_peers_compute_what_their_weights_stand_for(name, bits, symmetric):
 @pytest.mark.parametrize("op", sorted(CASES))
 def test_every_op_can_be_timed(op):
     rows = list(runner.run(dataclasses.replace(PLAN, op=op)))
+    assert not [row for row in rows if row.note == "n/a: it has no such op"]
     timed = [row for row in rows if row.samples]
     assert any(row.backend.startswith("lowbit") for row in timed)
     for row in timed:
@@ -53,6 +54,23 @@ def test_every_op_can_be_timed(op):
         assert row.bytes > 0 and row.flops > 0
     for row in rows:
         assert row.samples or row.note.startswith("n/a: ")
+
+
+def test_the_peer_of_dequantize_moves_a_float32_matrix():
+    work = workload(op="dequantize_weight", dtype=torch.float16)
+    name, entry = entries.entry_of(work, "torch_copy")
+    assert name == "torch copy fp32" and entry.operand_bytes == 4 * 32 * 128
+    assert torch.equal(entry.call(*entry.operands), work.layer.plain.half())
+    assert entries.entry_of(workload(), "torch_copy")[1] == "it has no such op"
+
+
+@pytest.mark.parametrize("name", ["reference", "torch_copy"])
+def test_dequantize_is_timed_into_a_given_output(name):
+    _, entry = entries.entry_of(workload(op="dequantize_weight"), name)
+    with entry.context():
+        first, second = (entry.call(*entry.operands) for _ in range(2))
+    assert first.data_ptr() == second.data_ptr()
+    assert torch.equal(first, entry.weight)
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
@@ -108,6 +126,37 @@ def test_probe_reads_more_than_the_cache_within_bounds(monkeypatch):
     for cache, want in ((0, 256 << 20), (200 << 20, 400 << 20), (2 << 30, 1 << 30)):
         monkeypatch.setattr(probe, "cache_bytes", lambda cache=cache: cache)
         assert probe._buffer_bytes("cpu", quick=False) == want
+
+
+def threads_that_waited(monkeypatch, tmp_path, *nanoseconds):
+    for number, waited in enumerate(nanoseconds):
+        (tmp_path / str(number)).mkdir(exist_ok=True)
+        (tmp_path / str(number) / "schedstat").write_text(f"123 {waited} 4\n")
+    monkeypatch.setattr(load, "_THREADS", tmp_path)
+
+
+def test_waiting_is_a_share_of_the_time_of_all_threads(monkeypatch, tmp_path):
+    clock = iter((100.0, 104.0))
+    monkeypatch.setattr(load.time, "perf_counter", lambda: next(clock))
+    threads_that_waited(monkeypatch, tmp_path, 10**9, 0)
+    waiting = load.Waiting()
+    threads_that_waited(monkeypatch, tmp_path, 2 * 10**9, 10**9)
+    assert waiting.share(threads=2) == 0.25
+
+
+def test_waiting_is_unknown_where_the_system_does_not_tell(monkeypatch, tmp_path):
+    monkeypatch.setattr(load, "_THREADS", tmp_path / "absent")
+    assert load.Waiting().share(1) is None
+    monkeypatch.delattr(load.os, "getloadavg", raising=False)
+    assert load.load_average() is None
+
+
+@pytest.mark.parametrize("share, crowded", [(None, False), (0.01, False), (0.3, True)])
+def test_rows_of_a_crowded_machine_are_marked(monkeypatch, share, crowded):
+    monkeypatch.setattr(load.Waiting, "share", lambda self, threads: share)
+    (row,) = runner.run(dataclasses.replace(PLAN, backends=("reference",)))
+    assert row.waited == share
+    assert ("crowded machine: threads waited 30% of the time for a core" in row.note) == crowded
 
 
 def test_speedup_is_over_torch_fp32():

@@ -1,6 +1,9 @@
 """The command `lowbit`: what it prints, its exit codes, and that it says one sentence."""
 
+import csv
 import json
+import re
+import shlex
 import subprocess
 import sys
 
@@ -8,8 +11,10 @@ import pytest
 import torch
 
 from lowbit import __version__, cli, native, registry
-from lowbit.bench import check, info, probe, report, runner
+from lowbit.bench import check, info, load, probe, report, results, runner
 
+GROUP = "must be -1 (one group a row) or an integer of at least 1"
+FOREIGN = "must be left out with dequantize_weight"
 TINY = ["--shapes", "M=1,3;N=32;K=64", "--group-size", "32", "--min-time", "1e-4"]
 
 
@@ -84,6 +89,39 @@ def test_explain_takes_format_and_device(capsys):
     assert code == 0 and "device=cuda, dtype=bfloat16, element=table4, zeros=none" in out
 
 
+@pytest.mark.parametrize(
+    "options, zeros",
+    [
+        ("", "code"),
+        ("--bits 1", "value"),
+        ("--table nf4", "none"),
+        ("--table nf4 --zeros code", "code"),
+    ],
+)
+def test_explain_asks_for_the_zeros_that_quantize_weight_gives(capsys, options, zeros):
+    _, out, _ = run(capsys, "explain", "weight_only_linear", "--k", "64", *options.split())
+    assert f"zeros={zeros}, " in out
+
+
+def test_help_has_an_example_of_each_command(capsys):
+    code, out, _ = run(capsys, "--help")
+    commands, examples = out.split("examples:")
+    assert code == 0
+    for name in ("info", "support", "explain", "check", "bench"):
+        assert f"    {name} " in commands and f"  lowbit {name} " in examples
+
+
+@pytest.mark.parametrize(("built_from", "shown"), [({"commit": "abc123"}, "abc123"), ({}, None)])
+def test_info_outside_a_checkout_shows_the_commit_of_the_build(
+    capsys, monkeypatch, tmp_path, built_from, shown
+):
+    monkeypatch.setattr(info, "_ROOT", tmp_path)
+    monkeypatch.setattr(native, "build_info", lambda: built_from)
+    _, out, _ = run(capsys, "info", "--json")
+    assert json.loads(out).get("commit") == shown
+    assert ("commit" in run(capsys, "info")[1]) == bool(shown)
+
+
 def test_check_passes_and_lists_what_cannot_run(capsys):
     code, out, _ = run(capsys, "check", "--case", "M2x3")
     assert code == 0
@@ -92,6 +130,8 @@ def test_check_passes_and_lists_what_cannot_run(capsys):
             assert any(op in line and row.backend in line for line in out.splitlines())
             reason = check.unavailable(row.backend)
             assert reason is None or reason in out
+    last = out.splitlines()[-1]
+    assert re.fullmatch(r"(\d+) of \1 cases passed on \d+ backends? \(.*\) in \d+\.\d s", last)
 
 
 def test_check_of_nothing_but_an_absent_backend_fails(capsys):
@@ -100,6 +140,15 @@ def test_check_of_nothing_but_an_absent_backend_fails(capsys):
         pytest.skip("every backend runs here")
     code, out, _ = run(capsys, "check", "dequantize_weight", "--backend", backend)
     assert code == 1 and "n/a: " in out
+    assert out.splitlines()[-1].startswith(f"nothing was checked: {backend}: ")
+    assert check.unavailable(backend) in out.splitlines()[-1]
+
+
+def test_check_of_cases_that_no_kernel_covers_says_so(capsys, monkeypatch):
+    monkeypatch.setattr(check, "declined", lambda *args: "not covered")
+    code, out, _ = run(capsys, "check", "weight_only_linear", "--backend", "reference")
+    assert code == 1
+    assert out.endswith("nothing was checked: no kernel asked for covers these cases\n")
 
 
 def test_check_reports_a_wrong_result(capsys, monkeypatch):
@@ -109,6 +158,7 @@ def test_check_reports_a_wrong_result(capsys, monkeypatch):
     code, out, _ = run(capsys, "check", *argv)
     assert code == 1 and "FAILED" in out and "first at [0, 0]" in out
     assert "repro: lowbit check weight_only_linear --backend reference --seed 0 --case" in out
+    assert out.splitlines()[-1].startswith("0 of 1 cases passed on 1 backend (reference) in ")
 
 
 @pytest.mark.parametrize(
@@ -119,13 +169,26 @@ def test_check_reports_a_wrong_result(capsys, monkeypatch):
         ("check --isa sse9", "--isa: must be one of scalar, avx2, avx512, got 'sse9'"),
         ("check --case no_case", "--case must be part of the name of a case, got 'no_case'"),
         ("bench --bits 9", "--bits: must be an integer in 1..8, got '9'"),
-        ("bench --group-size 0", "--group-size: must be an integer of at least 1, got '0'"),
+        ("bench --group-size 0", f"--group-size: {GROUP}, got '0'"),
+        ("explain dequantize_weight --group-size -2", f"--group-size: {GROUP}, got '-2'"),
         ("bench --shapes N=3", "--shapes: must look like"),
         ("bench --shapes M=1;N=a;K=2", "--shapes: must be an integer of at least 1, got 'a'"),
         ("bench --threads 0", "--threads: must be an integer of at least 1, got '0'"),
         ("bench --min-time x", "--min-time: must be a positive number of seconds, got 'x'"),
         ("bench --dtype int8", "--dtype: must be one of float32, float16, bfloat16, got 'int8'"),
-        ("bench --out /no/folder/x.json", "--out must name a file in a folder that exists"),
+        ("bench --out /dev/null", "--out must name a file that can be written, got /dev/null"),
+        ("bench --out /dev/null/x", "--out must name a file that can be written, got /dev/null/x"),
+        ("explain dequantize_weight --mode bf16", f"--mode {FOREIGN}, which has no mode, got bf16"),
+        ("explain dequantize_weight --m 0", f"--m {FOREIGN}, which has no rows, got 0"),
+        ("bench dequantize_weight --mode exact", f"--mode {FOREIGN}, which has no mode, got exact"),
+        (
+            "bench dequantize_weight --shapes M=1,2;N=4;K=4",
+            f"--shapes M {FOREIGN}, which has no rows, got 1,2",
+        ),
+        (
+            "explain weight_only_linear_backward --mode fp16",
+            "--mode must be left out with weight_only_linear_backward, which has no mode, got fp16",
+        ),
         ("explain weight_only_linear --table nf4 --bits 3", "--table must go with --bits 4"),
         ("", "the following arguments are required: COMMAND"),
     ],
@@ -148,16 +211,26 @@ def test_bench_prints_markdown_with_a_repro_line(capsys):
     assert code == 0 and lines[0].startswith(f"lowbit {__version__}")
     assert "GB/s" in lines[0] and "fp32 peak" in lines[0] and "threads" in lines[0]
     header = [cell.strip() for cell in lines[2].strip("|").split("|")]
-    assert tuple(header) == report.BENCH_COLUMNS
+    assert tuple(header) == results.COLUMNS
+    assert ("load average" in lines[0]) == (load.load_average() is not None)
     assert lines[-1].startswith("repro: lowbit bench --shapes 'M=1,3;N=32;K=64'")
 
 
 def test_bench_writes_json_with_raw_samples(capsys, tmp_path):
-    path = tmp_path / "run.json"
-    code, out, _ = run(capsys, "bench", *TINY, "-o", "json", "--out", str(path))
+    path = tmp_path / "new" / "folders" / "run.json"
+    argv = ["bench", *TINY, "-o", "json", "--out", str(path)]
+    code, out, _ = run(capsys, *argv)
     document = json.loads(path.read_text())
-    assert code == 0 and not out and document["schema_version"] == report.SCHEMA_VERSION
-    assert document["machine"]["torch"] == torch.__version__
+    assert code == 0 and not out and document["schema_version"] == results.SCHEMA_VERSION
+    assert document["argv"] == argv and document["repro"] == shlex.join(["lowbit", *argv])
+    assert document["versions"]["torch"] == torch.__version__
+    assert document["versions"]["lowbit"] == __version__
+    assert document["machine"]["cpu"]["model"] == info.cpu_model()
+    assert document["threads"] == [torch.get_num_threads()]
+    assert set(document["load"]) == {"before", "after"}
+    assert document["load"]["before"] is None or document["load"]["before"] >= 0
+    assert all("samples" in row for row in document["rows"])
+    assert [file.name for file in path.parent.iterdir()] == ["run.json"]
     own = [
         row for row in document["rows"] if row["backend"].startswith("lowbit") and row["samples"]
     ]
@@ -171,6 +244,28 @@ def test_bench_writes_csv(capsys):
     code, out, _ = run(capsys, "bench", *TINY, "-o", "csv", "--backends", "reference")
     lines = out.splitlines()
     assert code == 0 and len(lines) == 3 and lines[0].startswith("case,threads,backend,median us")
+    for line in csv.DictReader(lines):
+        for name in results.COLUMNS[3:-1]:
+            assert line[name] == "" if name == "x torch fp32" else float(line[name]) >= 0
+        assert (line["lowbit"], line["torch"]) == (__version__, torch.__version__)
+        assert line["machine"] == info.cpu_model() and line["device"] == "cpu"
+        assert line["repro"].startswith("lowbit bench --shapes")
+
+
+def test_a_file_that_cannot_be_written_stays_as_it_was(monkeypatch, tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text("old")
+
+    def full(self, text):
+        self.touch()
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
+        patch.setattr(type(path), "write_text", full)
+        results.write(path, "new")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    results.write(path, "new")
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
 
 
 def test_bench_does_not_time_a_wrong_result(capsys, monkeypatch):

@@ -73,11 +73,22 @@ def test_a_refused_default_isa_leaves_the_library_loaded_and_says_so(fresh, monk
     monkeypatch.setenv("LOWBIT_ISA", "avx512")
     monkeypatch.setattr(native, "_load_file", lambda name, _: native.Library(name, fresh, True))
     monkeypatch.setattr(torch.ops.lowbit, "_cpu_default_isa", refuse_isa, raising=False)
-    with pytest.warns(UserWarning, match="LOWBIT_ISA=avx512 was refused: no avx512 here"):
+    said = "LOWBIT_ISA must be one of scalar, avx2, avx512 that this CPU and build have, got avx512"
+    with pytest.warns(UserWarning, match=f"^{said}; the best one is used$"):
         library = native.load("_ops_cpu")
     assert library.loaded
-    assert "no avx512 here" in library.reason
+    assert library.reason == said
     assert "unset it" in library.remedy
+
+
+@pytest.mark.parametrize("value, asked", [("AVX2", ["avx2"]), (" Scalar ", ["scalar"]), ("", [])])
+def test_the_default_isa_is_asked_for_in_lower_case(fresh, monkeypatch, value, asked):
+    seen = []
+    monkeypatch.setenv("LOWBIT_ISA", value)
+    monkeypatch.setattr(native, "_load_file", lambda name, _: native.Library(name, fresh, True))
+    monkeypatch.setattr(torch.ops.lowbit, "_cpu_default_isa", seen.append, raising=False)
+    assert native.load("_ops_cpu").reason is None
+    assert seen == asked
 
 
 @pytest.fixture

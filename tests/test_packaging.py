@@ -180,6 +180,43 @@ def test_jobs_fit_into_memory(config, monkeypatch):
         config.job_count()
 
 
+@pytest.fixture
+def native_build(monkeypatch):
+    pytest.importorskip("setuptools")
+    monkeypatch.syspath_prepend(ROOT)
+    return load_file("_native_build", ROOT / "_native_build.py")
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+    command = ["git", "-C", folder, *identity, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_commit_that_is_built(native_build, monkeypatch, tmp_path):
+    monkeypatch.setattr(native_build, "ROOT", tmp_path)
+    git(tmp_path, "init")
+    (tmp_path / "file").write_text("first")
+    git(tmp_path, "add", "file")
+    git(tmp_path, "commit", "-m", "first")
+    commit = native_build.commit()
+    assert git(tmp_path, "rev-parse", "HEAD").startswith(commit)
+    (tmp_path / "file").write_text("second")
+    assert native_build.commit() == f"{commit}-dirty"
+    monkeypatch.setenv("PATH", "")
+    assert native_build.commit() is None
+
+
+def test_an_archive_unpacked_in_another_checkout_has_no_commit(native_build, monkeypatch, tmp_path):
+    git(tmp_path, "init")
+    (tmp_path / "file").write_text("first")
+    git(tmp_path, "add", "file")
+    git(tmp_path, "commit", "-m", "first")
+    (tmp_path / "lowbit").mkdir()
+    monkeypatch.setattr(native_build, "ROOT", tmp_path / "lowbit")
+    assert native_build.commit() is None
+
+
 # --- Real builds --------------------------------------------------------------------------------
 
 

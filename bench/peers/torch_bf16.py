@@ -3,9 +3,9 @@
 import torch
 
 from lowbit.bench.entries import Entry, Workload
-from lowbit.bench.peers.torch_fp32 import plain_entry, unsupported
+from lowbit.bench.peers.torch_fp32 import OPS, plain_entry, unsupported
 
-__all__ = ["NAME", "prepare", "unsupported"]
+__all__ = ["NAME", "OPS", "prepare", "unsupported"]
 
 NAME = "torch bf16"
 

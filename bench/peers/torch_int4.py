@@ -7,6 +7,7 @@ from lowbit.bench.entries import Entry, Workload
 from lowbit.formats.packing import unpack_codes
 
 NAME = "torch int4pack"
+OPS = (LINEAR,)
 # at::_weight_int4pack_mm_for_cpu takes these groups only.
 _GROUPS = (32, 64, 128, 256)
 
@@ -14,8 +15,6 @@ _GROUPS = (32, 64, 128, 256)
 def unsupported(workload: Workload) -> str | None:
     """Why the workload cannot be run; None if it can."""
     weight = workload.weight
-    if workload.case.op != LINEAR:
-        return "torch has no such op"
     if workload.x.device.type != "cpu":
         return "it runs on cpu"
     if weight.bits != 4 or weight.table is not None:

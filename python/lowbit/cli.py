@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import shlex
 import sys
+import time
 from pathlib import Path
 
 import torch
 
 from lowbit import __version__, native, registry
-from lowbit.bench import arguments, info, report, runner, sweep
+from lowbit.bench import arguments, info, report, results, runner, sweep
 from lowbit.bench.arguments import Parser, UsageError
 from lowbit.bench.cases import LINEAR, Case
 from lowbit.bench.entries import peers
+from lowbit.bench.load import load_average
 from lowbit.bench.weight_specs import WeightSpec
 from lowbit.errors import dtype_name
 from lowbit.formats.numerics import MODES
+from lowbit.formats.quantize import quantize_weight
 from lowbit.formats.tables import TABLE_NAMES
 from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_KINDS
 
 _SCALES = {dtype_name(dtype): dtype for dtype in SCALE_DTYPES}
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_EXAMPLES = """\
+examples:
+  lowbit info                              what is installed, and which backends run here
+  lowbit support                           the table of what each kernel covers
+  lowbit explain weight_only_linear --m 1 --n 4096 --k 4096 --table nf4
+  lowbit check weight_only_linear --backend cpu
+  lowbit bench --quick -o json --out results/quick.json
+
+lowbit COMMAND --help lists the options of a command.
+"""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,7 +57,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    top = Parser(prog="lowbit", description="Low-bit kernels for PyTorch.")
+    top = Parser(
+        prog="lowbit",
+        description="Low-bit kernels for PyTorch.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     top.add_argument("--version", action="version", version=f"lowbit {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_add_info, _add_support, _add_explain, _add_check, _add_bench):
@@ -77,11 +95,13 @@ def _run_support(args) -> int:
 def _add_explain(commands) -> None:
     command = commands.add_parser("explain", help="which backend a call runs on, and why")
     command.add_argument("op", type=_op(), metavar="OP", help=_op_names())
-    command.add_argument("--m", type=arguments.integer(0), default=1, help="rows of x")
+    command.add_argument("--m", type=arguments.integer(0), help="rows of x, default 1")
     command.add_argument("--n", type=arguments.integer(0), default=4096, help="rows of the weight")
     command.add_argument("--k", type=arguments.integer(1), default=4096, help="columns of both")
     _add_format(command)
-    command.add_argument("--zeros", choices=ZERO_KINDS, default="code", help="zero kind")
+    command.add_argument(
+        "--zeros", choices=ZERO_KINDS, help="zero kind, default: what quantize_weight gives"
+    )
     command.add_argument("--scales", choices=_SCALES, default="float16", help="dtype of scales")
     command.add_argument("--table", choices=TABLE_NAMES, default="", help="element table, 4 bits")
     command.set_defaults(run=_run_explain)
@@ -90,20 +110,28 @@ def _add_explain(commands) -> None:
 def _run_explain(args) -> int:
     if args.table and args.bits != 4:
         raise UsageError(f"--table must go with --bits 4, got --bits {args.bits}")
+    arguments.require_axis(args.op, "rows", "--m", args.m)
+    arguments.require_axis(args.op, "mode", "--mode", args.mode)
     spec = WeightSpec(
         n=args.n,
         k=args.k,
         bits=args.bits,
         block_k=max(0, args.group_size),
-        zeros=args.zeros,
+        zeros=args.zeros or _usual_zeros(args.bits, args.table),
         scales=_SCALES[args.scales],
         table=args.table,
     )
     op = registry.OPS[args.op]
-    problem = op.problem(*Case(args.op, spec, (args.m,), args.dtype, args.mode).make())
+    rows, mode = 1 if args.m is None else args.m, args.mode or MODES[0]
+    problem = op.problem(*Case(args.op, spec, (rows,), args.dtype, mode).make())
     # The tensors are on the CPU; rows are matched with the device that was asked for.
     print(op.choose(problem._replace(device=torch.device(args.device))))
     return 0
+
+
+def _usual_zeros(bits: int, table: str) -> str:
+    """The zero kind that quantize_weight gives weights of such an element."""
+    return quantize_weight(torch.ones(1, 1), bits=bits, element=table or "uint").zero_kind
 
 
 def _add_check(commands) -> None:
@@ -118,6 +146,7 @@ def _add_check(commands) -> None:
 
 def _run_check(args) -> int:
     """1 if a case failed, and if nothing of what was asked for by name could run."""
+    start = time.monotonic()
     ops = args.op or list(registry.OPS)
     if not any(sweep.cases_of(op, args.case) for op in ops):
         raise UsageError(f"--case must be part of the name of a case, got {args.case!r}")
@@ -132,6 +161,7 @@ def _run_check(args) -> int:
     failures = [failure for tally in done for failure in tally.failures]
     if failures:
         print("", *failures, sep="\n")
+    print("", sweep.summary(done, time.monotonic() - start), sep="\n")
     return 1 if failures or not any(tally.passed for tally in done) else 0
 
 
@@ -149,30 +179,43 @@ def _add_bench(commands) -> None:
     _add_list(command, "--backends", [*registry.BACKENDS, *peers()])
     command.add_argument("--threads", type=arguments.integers, default=(), help="such as 1,2")
     command.add_argument("--min-time", type=arguments.seconds, help="seconds a backend and case")
-    command.add_argument("-o", "--output", choices=report.FORMATS, default="md")
-    command.add_argument("--out", type=Path, metavar="FILE", help="write there")
+    command.add_argument(
+        "-o",
+        "--output",
+        choices=results.FORMATS,
+        default="md",
+        help="md: a table (the default); csv: plain numbers, shares as fractions, and load, "
+        "machine, versions and repro as columns of every line; json: all that and each sample",
+    )
+    command.add_argument(
+        "--out", type=Path, metavar="FILE", help="write there, at once when all is done"
+    )
     command.set_defaults(run=_run_bench)
 
 
 def _run_bench(args) -> int:
     """Reports what was timed, also when interrupted; 1 if a result was wrong."""
-    if args.out and (args.out.is_dir() or not args.out.parent.is_dir()):
-        raise UsageError(f"--out must name a file in a folder that exists, got {args.out}")
-    rows, interrupted = [], False
+    plan = _plan(args)
+    if args.out:
+        arguments.prepare_file(args.out)
+    rows, interrupted, load = [], False, load_average()
     try:
-        for row in runner.run(_plan(args)):
+        for row in runner.run(plan):
             rows.append(row)
             if sys.stderr.isatty():
                 print(f"{row.case}: {row.backend}", file=sys.stderr)
     except KeyboardInterrupt:
         interrupted = True
-    _write_rows(args, rows)
+    _tell(args, results.Run(rows, args.device, args.argv, (load, load_average())))
     return _INTERRUPTED if interrupted else int(any(row.failed for row in rows))
 
 
 def _plan(args) -> runner.Plan:
     if args.device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device must be one that torch sees, got cuda; try --device cpu")
+    arguments.require_axis(args.op, "mode", "--mode", args.mode)
+    if args.shapes and "M" in args.shapes:
+        arguments.require_axis(args.op, "rows", "--shapes M", ",".join(map(str, args.shapes["M"])))
     rows, layers = runner.ROWS, runner.LAYERS
     if args.quick:
         rows, layers = runner.QUICK_ROWS, runner.QUICK_LAYERS
@@ -186,7 +229,7 @@ def _plan(args) -> runner.Plan:
         bits=args.bits,
         group_size=args.group_size,
         dtype=args.dtype,
-        mode=args.mode,
+        mode=args.mode or MODES[0],
         symmetric=args.symmetric,
         backends=args.backends,
         threads=args.threads,
@@ -196,18 +239,15 @@ def _plan(args) -> runner.Plan:
     )
 
 
-def _write_rows(args, rows: list[runner.Row]) -> None:
-    repro = shlex.join(["lowbit", *args.argv])
-    if args.output == "md" and not args.out:
-        print(report.heading(rows, args.device), end="\n\n")
-        report.show(report.BENCH_COLUMNS, map(report.bench_cells, rows))
-        print(f"\nrepro: {repro}")
-        return
-    text = report.FORMATS[args.output](rows, args.device, repro)
+def _tell(args, run: results.Run) -> None:
     if args.out:
-        args.out.write_text(text)
+        results.write(args.out, results.FORMATS[args.output](run))
+    elif args.output == "md":
+        print(results.heading(run), end="\n\n")
+        report.show(results.COLUMNS, map(results.cells, run.rows))
+        print(f"\nrepro: {run.repro}")
     else:
-        sys.stdout.write(text)
+        sys.stdout.write(results.FORMATS[args.output](run))
 
 
 def _add_format(command) -> None:
@@ -217,7 +257,7 @@ def _add_format(command) -> None:
     command.add_argument(
         "--dtype", type=arguments.dtype, default=torch.float32, help=", ".join(arguments.DTYPES)
     )
-    command.add_argument("--mode", choices=MODES, default="exact", help="numeric mode")
+    command.add_argument("--mode", choices=MODES, help="numeric mode, default exact")
     command.add_argument("--device", choices=("cpu", "cuda"), default=device)
 
 

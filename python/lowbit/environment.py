@@ -12,7 +12,7 @@ def strict() -> bool:
 
 def isa() -> str | None:
     """LOWBIT_ISA=scalar|avx2|avx512: the instruction set of the CPU kernels; None: the best one."""
-    return os.environ.get("LOWBIT_ISA") or None
+    return os.environ.get("LOWBIT_ISA", "").strip().lower() or None
 
 
 def in_force() -> dict[str, str]:

@@ -106,11 +106,11 @@ def _with_default_isa(library: Library, isa: str) -> Library:
     """Applies LOWBIT_ISA, process-wide: kernels may be called from any thread."""
     try:
         torch.ops.lowbit._cpu_default_isa(isa)
-    except (AttributeError, RuntimeError) as error:
-        reason = f"LOWBIT_ISA={isa} was refused: {error}"
-        warnings.warn(reason, stacklevel=2)
-        remedy = f"set LOWBIT_ISA to one of {', '.join(ISAS)} that this CPU has, or unset it"
-        return replace(library, reason=reason, remedy=remedy)
+    except (AttributeError, RuntimeError):
+        allowed = f"one of {', '.join(ISAS)} that this CPU and build have"
+        reason = f"LOWBIT_ISA must be {allowed}, got {isa}"
+        warnings.warn(f"{reason}; the best one is used", stacklevel=2)
+        return replace(library, reason=reason, remedy="unset it for the best one")
     return library
 
 
@@ -161,7 +161,10 @@ def _info_module() -> ModuleType | None:
 
 
 def build_info() -> dict | None:
-    """Facts of this build: compiler, torch, simd, nvcc, cuda_archs. None without lowbit._C."""
+    """Facts of this build: compiler, torch, simd, nvcc, cuda_archs, and commit where it is known.
+
+    None without lowbit._C.
+    """
     module = _info_module()
     return module.build_info() if module else None
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import math
+import os
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 
+from lowbit.bench.cases import AXES
 from lowbit.errors import dtype_name
 from lowbit.ops.weight_only_linear import X_DTYPES
 
@@ -55,17 +59,16 @@ def list_of(names: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 def integer(low: int, high: int | None = None) -> Callable[[str], int]:
     """An integer from low up to high."""
     need = f"be an integer of at least {low}" if high is None else f"be an integer in {low}..{high}"
+    top = math.inf if high is None else high
+    return lambda text: _number(int, text, need, lambda value: low <= value <= top)
 
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            refuse(need, text)
-        if value < low or (high is not None and value > high):
-            refuse(need, text)
-        return value
 
-    return parse
+def _number(kind: type, text: str, need: str, fits: Callable[[Any], bool]) -> Any:
+    try:
+        value = kind(text)
+    except ValueError:
+        refuse(need, text)
+    return value if fits(value) else refuse(need, text)
 
 
 def integers(text: str) -> tuple[int, ...]:
@@ -76,16 +79,13 @@ def integers(text: str) -> tuple[int, ...]:
 
 def group_size(text: str) -> int:
     """Columns of a group; -1 is one group a row."""
-    return -1 if text == "-1" else integer(1)(text)
+    need = "be -1 (one group a row) or an integer of at least 1"
+    return _number(int, text, need, lambda value: value == -1 or value >= 1)
 
 
 def seconds(text: str) -> float:
     """A positive number."""
-    try:
-        value = float(text)
-    except ValueError:
-        refuse("be a positive number of seconds", text)
-    return value if 0 < value < 1e6 else refuse("be a positive number of seconds", text)
+    return _number(float, text, "be a positive number of seconds", lambda value: 0 < value < 1e6)
 
 
 def dtype(text: str) -> torch.dtype:
@@ -101,3 +101,20 @@ def shapes(text: str) -> dict[str, tuple[int, ...]]:
     if set(axes) - set(_AXES) or not {"N", "K"} <= set(axes) or len(axes) != len(parts):
         refuse('look like "M=1,16;N=4096;K=4096"', text)
     return {name: integers(values) for name, values in axes.items()}
+
+
+def require_axis(op: str, axis: str, option: str, value: int | str | None) -> None:
+    """Refuse an option that the op does not have: it would change nothing."""
+    if value is not None and axis not in AXES[op]:
+        raise UsageError(f"{option} must be left out with {op}, which has no {axis}, got {value}")
+
+
+def prepare_file(path: Path) -> None:
+    """Refuse at once what could not be written after minutes of timing."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        free = not path.exists() or path.is_file()
+    except OSError:
+        free = False
+    if not free or not os.access(path.parent, os.W_OK):
+        raise UsageError(f"--out must name a file that can be written, got {path}")

@@ -25,6 +25,8 @@ from lowbit.ops.weight_only_linear import X_DTYPES
 
 LINEAR, BACKWARD = "weight_only_linear", "weight_only_linear_backward"
 DEQUANTIZE = "dequantize_weight"
+# What an op takes besides a weight and a dtype; for the other ops a Case ignores it.
+AXES = {LINEAR: ("rows", "mode"), BACKWARD: ("rows",), DEQUANTIZE: ()}
 VIEWS = ("contiguous", "offset", "padded", "strided", "transposed", "expanded")
 BIASES = ("none", "x", "float32", "strided")
 

@@ -90,13 +90,24 @@ def own_entry(workload: Workload, backend: str) -> Entry:
     before = 0 if op.name == DEQUANTIZE else 1
     head, tail = workload.args[:before], workload.args[before + 5 :]
     isa = f" ({native.isa()})" if backend == "cpu" else ""
+    call = op.overload
+    if op.name == DEQUANTIZE:  # its result is so large that page faults of fresh memory take over
+        call, tail = _into_given_output(op), (*tail, op.allocate(*workload.args))
     return Entry(
         f"lowbit {backend}{isa}",
-        lambda *tensors: op.overload(*head, *tensors, *tail),
+        lambda *tensors: call(*head, *tensors, *tail),
         workload.weight.tensors,
         workload.layer.plain,
         lambda: registry.use_backend(backend),
     )
+
+
+def _into_given_output(op: registry.Op) -> Callable[..., torch.Tensor]:
+    def call(*args):
+        op.out_overload(*args)
+        return args[-1]
+
+    return call
 
 
 def peers() -> dict[str, ModuleType]:
@@ -138,6 +149,8 @@ def entry_of(workload: Workload, name: str) -> tuple[str, Entry | str]:
     """(name to show, the entry of a backend or peer, or the reason why it cannot run)."""
     adapter = peers().get(name)
     if adapter:
-        return adapter.NAME, adapter.unsupported(workload) or adapter.prepare(workload)
+        known = workload.case.op in adapter.OPS
+        reason = adapter.unsupported(workload) if known else "it has no such op"
+        return adapter.NAME, reason or adapter.prepare(workload)
     reason = check.unavailable(name) or check.declined(workload.case.op, name, workload.args)
     return f"lowbit {name}", reason or own_entry(workload, name)

@@ -34,7 +34,10 @@ def info() -> dict[str, Any]:
         "backends": backends,
         "environment": environment.in_force,
     }
-    return {name: attempt(fact) for name, fact in facts.items()}
+    told = {name: attempt(fact) for name, fact in facts.items()}
+    if told["commit"] is None:
+        del told["commit"]
+    return told
 
 
 def attempt(fact: Callable[[], Any]) -> Any:
@@ -46,9 +49,9 @@ def attempt(fact: Callable[[], Any]) -> Any:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that lowbit runs from; None for an installed package."""
+    """The commit of the checkout that lowbit runs from, else that of its build; None: unknown."""
     if not (_ROOT / ".git").exists():
-        return None
+        return (native.build_info() or {}).get("commit")
     command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty", "--exclude", "*"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)

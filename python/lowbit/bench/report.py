@@ -1,40 +1,15 @@
-"""Tables: of timings, of what is supported, as Markdown, CSV, JSON or on a terminal with rich."""
+"""Tables as Markdown, or on a terminal with rich; among them the one of what is supported."""
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import io
-import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
-
-from lowbit import __version__, registry
-from lowbit.bench import info
+from lowbit import registry
 from lowbit.bench.cases import CASES
-from lowbit.bench.runner import Row
 
-SCHEMA_VERSION = 1
-BENCH_COLUMNS = (
-    "case",
-    "threads",
-    "backend",
-    "median us",
-    "IQR us",
-    "GB/s",
-    "of bandwidth",
-    "GFLOP/s",
-    "of fp32 peak",
-    "x torch fp32",
-    "bits/weight",
-    "weight err",
-    "compute err",
-    "note",
-)
 SUPPORT_COLUMNS = (
     "op",
     "backend",
@@ -111,74 +86,3 @@ def _values(values: Iterable[Any]) -> str:
         else:
             runs.append([stem, number, number])
     return ", ".join(s + first + (f"-{last}" if last != first else "") for s, first, last in runs)
-
-
-def bench_cells(row: Row) -> tuple[str, ...]:
-    """A timed row as text."""
-    if not row.samples:
-        blanks = [""] * (len(BENCH_COLUMNS) - 4)
-        return (row.case, str(row.threads), row.backend, *blanks, row.note)
-    gbs, gflops = row.bytes / row.median / 1e9, row.flops / row.median / 1e9
-    return (
-        row.case,
-        str(row.threads),
-        row.backend,
-        f"{row.median * 1e6:.1f}",
-        f"{row.spread * 1e6:.1f}",
-        f"{gbs:.1f}",
-        f"{gbs * 1e9 / row.bandwidth:.0%}",
-        f"{gflops:.1f}",
-        f"{gflops * 1e9 / row.peak:.0%}",
-        "-" if row.speedup is None else f"{row.speedup:.2f}",
-        f"{row.bits:.2f}",
-        f"{row.weight_error:.2e}",
-        f"{row.compute_error:.1e}",
-        row.note,
-    )
-
-
-def heading(rows: list[Row], device: str) -> str:
-    """One line: versions, machine, threads, probed limits, and how the samples were taken."""
-    commit = info.commit()
-    parts = [f"lowbit {__version__}" + (f" ({commit})" if commit else "")]
-    parts += [f"torch {torch.__version__}"]
-    parts += [torch.cuda.get_device_name() if device == "cuda" else info.cpu_model()]
-    threads = sorted({row.threads for row in rows})
-    parts += [f"threads {', '.join(map(str, threads))}"]
-    timed = [row for row in rows if row.samples]
-    if timed:
-        bandwidths = [row.bandwidth / 1e9 for row in timed]
-        parts += [f"read bandwidth {min(bandwidths):.1f}-{max(bandwidths):.1f} GB/s"]
-        parts += [f"fp32 peak {max(row.peak for row in timed) / 1e9:.0f} GFLOP/s"]
-        parts += ["cold weights up to M=16" if any(row.cold for row in timed) else "warm weights"]
-    return " | ".join(parts)
-
-
-def as_markdown(rows: list[Row], device: str, repro: str) -> str:
-    """Heading, table and the line that repeats the run."""
-    table = markdown(BENCH_COLUMNS, map(bench_cells, rows))
-    return f"{heading(rows, device)}\n\n{table}\n\nrepro: {repro}\n"
-
-
-def as_csv(rows: list[Row], device: str, repro: str) -> str:
-    """The cells of the table with a line of names."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(BENCH_COLUMNS)
-    writer.writerows(map(bench_cells, rows))
-    return out.getvalue()
-
-
-def as_json(rows: list[Row], device: str, repro: str) -> str:
-    """Everything, raw samples in seconds included."""
-    document = {
-        "schema_version": SCHEMA_VERSION,
-        "repro": repro,
-        "device": device,
-        "machine": info.info(),
-        "rows": [dataclasses.asdict(row) for row in rows],
-    }
-    return json.dumps(document, indent=1, default=str) + "\n"
-
-
-FORMATS = {"md": as_markdown, "csv": as_csv, "json": as_json}

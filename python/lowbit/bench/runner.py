@@ -12,6 +12,7 @@ from lowbit import registry
 from lowbit.bench import check
 from lowbit.bench.cases import DEQUANTIZE, LINEAR, Case
 from lowbit.bench.entries import Entry, Layer, Workload, entry_of, errors, peers
+from lowbit.bench.load import Waiting
 from lowbit.bench.probe import Probe, timed
 from lowbit.bench.weight_specs import WeightSpec
 from lowbit.errors import dtype_name
@@ -29,6 +30,8 @@ _SAMPLE_SECONDS = 1e-3
 _MIN_SAMPLES, _MAX_SAMPLES = 5, 2000
 # Two probes around a case that differ by more than this mark its rows.
 _NOISE = 0.15
+# Of the threads' time; on an idle machine they wait for less than a hundredth of it.
+_CROWDED = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,14 +66,14 @@ class Plan:
 
 
 def default_names(op: str, device: str) -> tuple[str, ...]:
-    """Backends with a kernel of the op, best first, and the peers.
+    """Backends with a kernel of the op, best first, and the peers that have the op.
 
     The reference is left out where a native kernel runs: it takes most of the time to say little.
     """
     names = [row.backend for row in registry.OPS[op].rows]
     if any(registry.BACKENDS[n].device == device and not check.unavailable(n) for n in names):
         names.remove("reference")
-    return (*names, *peers())
+    return (*names, *(name for name, adapter in peers().items() if op in adapter.OPS))
 
 
 @dataclasses.dataclass
@@ -90,6 +93,7 @@ class Row:
     bandwidth: float = 0.0  # probed, bytes a second
     peak: float = 0.0  # probed, float32 operations a second
     speedup: float | None = None  # over torch fp32 in the same run
+    waited: float | None = None  # share of the threads' time without a core, with all of the case
     note: str = ""
     failed: bool = False
 
@@ -136,14 +140,26 @@ def _run_case(plan: Plan, workload: Workload, probe: Probe, peak: float) -> list
     decode = workload.case.m <= _DECODE_ROWS and workload.case.op != DEQUANTIZE
     cold = decode and not plan.quick
     bandwidths = [probe.bandwidth()]
+    waiting = Waiting()
     samples = measure(chosen, plan.min_time, cold, plan.device)
+    share = waiting.share(torch.get_num_threads())
     bandwidths.append(probe.bandwidth())
+    note = _warning(bandwidths, share)
     for row, taken in zip(timed_rows, samples, strict=True):
         row.samples, row.cold, row.bandwidth = taken, cold, sum(bandwidths) / 2
-        if max(bandwidths) > (1 + _NOISE) * min(bandwidths):
-            row.note = "noisy: the bandwidth probes around it differ"
+        row.waited, row.note = share, note
     _compare_with_baseline(timed_rows)
     return timed_rows + other_rows
+
+
+def _warning(bandwidths: list[float], waited: float | None) -> str:
+    """Why the samples of a case are worth less; empty if nothing was seen."""
+    found = []
+    if waited is not None and waited > _CROWDED:
+        found.append(f"crowded machine: threads waited {waited:.0%} of the time for a core")
+    if max(bandwidths) > (1 + _NOISE) * min(bandwidths):
+        found.append("noisy: the bandwidth probes around it differ")
+    return "; ".join(found)
 
 
 def _prepare(workload: Workload, name: str, row: Row) -> Entry | None:

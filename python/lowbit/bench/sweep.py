@@ -12,6 +12,8 @@ from lowbit.bench.cases import CASES
 
 COLUMNS = ("op", "runs on", "cases", "failed", "not covered", "worst error / limit", "note")
 _BITWISE_NOTE = "bit for bit"
+_ABSENT = "n/a: "
+_NO_KERNEL = f"{_ABSENT}the op has no such kernel"
 
 
 @dataclasses.dataclass
@@ -75,15 +77,31 @@ def tallies(ops: Sequence[str], backends: Sequence[str], isas: Sequence[str]) ->
     for op in ops:
         rows = [row.backend for row in registry.OPS[op].rows]
         for backend in backends or rows:
-            reason = "the op has no such kernel"
-            if backend in rows:
-                reason = check.unavailable(backend)
-            if reason:
-                yield Tally(op, backend, note=f"n/a: {reason}")
+            if backend not in rows:
+                yield Tally(op, backend, note=_NO_KERNEL)
+            elif reason := check.unavailable(backend):
+                yield Tally(op, backend, note=f"{_ABSENT}{reason}")
             elif backend == "cpu":
                 yield from (Tally(op, backend, isa, note=_isa_note(isa)) for isa in isas)
             else:
                 yield Tally(op, backend)
+
+
+def summary(tallies: Sequence[Tally], seconds: float) -> str:
+    """One sentence: what passed where and how long it took, or why nothing was checked."""
+    ran = [tally for tally in tallies if tally.passed or tally.failures]
+    if not ran:
+        return f"nothing was checked: {_why_nothing(tallies)}"
+    passed, failed = sum(t.passed for t in ran), sum(len(t.failures) for t in ran)
+    names = list(dict.fromkeys(tally.name for tally in ran))
+    backends = f"{len(names)} backend{'s' * (len(names) > 1)} ({', '.join(names)})"
+    return f"{passed} of {passed + failed} cases passed on {backends} in {seconds:.1f} s"
+
+
+def _why_nothing(tallies: Sequence[Tally]) -> str:
+    absent = [tally for tally in tallies if tally.note != _NO_KERNEL] or tallies
+    notes = [f"{t.name}: {t.note.removeprefix(_ABSENT)}" for t in absent if t.note]
+    return "; ".join(dict.fromkeys(notes)) or "no kernel asked for covers these cases"
 
 
 def _isa_note(isa: str) -> str:
@@ -91,7 +109,7 @@ def _isa_note(isa: str) -> str:
         with native.use_isa(isa):
             return ""
     except RuntimeError as error:  # this CPU lacks it
-        return f"n/a: {error}"
+        return f"{_ABSENT}{error}"
 
 
 def cases_of(op: str, pattern: str | None) -> list:

@@ -1,0 +1,43 @@
+"""What else runs on the machine: timings taken beside other work are worth less."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+_THREADS = Path("/proc/self/task")
+
+
+def load_average() -> float | None:
+    """Mean number of threads of all processes that ran or wanted to in the last minute."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):  # the system has none
+        return None
+
+
+class Waiting:
+    """How long the threads of this process have been waiting for a core since it was made.
+
+    The load average is a minute late and counts our own threads; this is neither.
+    """
+
+    def __init__(self):
+        self._waited, self._start = _waited(), time.perf_counter()
+
+    def share(self, threads: int) -> float | None:
+        """Share of the time of `threads` threads; None where the system does not tell."""
+        before, now = self._waited, _waited()
+        if before is None or now is None:
+            return None
+        return max(0.0, now - before) / (threads * (time.perf_counter() - self._start))
+
+
+def _waited() -> float | None:
+    """Seconds that our threads were ready to run without running: Linux' run queue delay."""
+    try:
+        texts = [path.read_text() for path in _THREADS.glob("*/schedstat")]
+        return sum(int(text.split()[1]) for text in texts) / 1e9 if texts else None
+    except (OSError, IndexError, ValueError):  # a thread that ended meanwhile, or another format
+        return None

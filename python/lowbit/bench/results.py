@@ -1,0 +1,142 @@
+"""The results of `lowbit bench` as Markdown, CSV and JSON, each with what it takes to repeat it."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lowbit import __version__
+from lowbit.bench import info
+from lowbit.bench.report import markdown
+from lowbit.bench.runner import Row
+
+SCHEMA_VERSION = 2
+# Column -> (how a table shows it, the number)
+_FIGURES: dict[str, tuple[str, Callable[[Row], float | None]]] = {
+    "median us": (".1f", lambda row: row.median * 1e6),
+    "IQR us": (".1f", lambda row: row.spread * 1e6),
+    "GB/s": (".1f", lambda row: row.bytes / row.median / 1e9),
+    "of bandwidth": (".0%", lambda row: row.bytes / row.median / row.bandwidth),
+    "GFLOP/s": (".1f", lambda row: row.flops / row.median / 1e9),
+    "of fp32 peak": (".0%", lambda row: row.flops / row.median / row.peak),
+    "x torch fp32": (".2f", lambda row: row.speedup),
+    "bits/weight": (".2f", lambda row: row.bits),
+    "weight err": (".2e", lambda row: row.weight_error),
+    "compute err": (".1e", lambda row: row.compute_error),
+}
+COLUMNS = ("case", "threads", "backend", *_FIGURES, "note")
+RUN_COLUMNS = ("waited", "load", "device", "machine", "lowbit", "commit", "torch", "repro")
+_VERSIONS = ("lowbit", "commit", "torch", "triton", "python")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """The rows of a run and how they came about. load: the load average before and after."""
+
+    rows: list[Row]
+    device: str
+    argv: list[str]
+    load: tuple[float | None, float | None]
+
+    @property
+    def repro(self) -> str:
+        """The command line that repeats the run."""
+        return shlex.join(["lowbit", *self.argv])
+
+    @property
+    def machine(self) -> str:
+        """The processor or GPU."""
+        return torch.cuda.get_device_name() if self.device == "cuda" else info.cpu_model()
+
+    @property
+    def threads(self) -> list[int]:
+        """The thread counts of the rows."""
+        return sorted({row.threads for row in self.rows})
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row as text."""
+    figures = [""] * len(_FIGURES)
+    if row.samples:
+        values = ((form, number(row)) for form, number in _FIGURES.values())
+        figures = ["-" if value is None else format(value, form) for form, value in values]
+    return row.case, str(row.threads), row.backend, *figures, row.note
+
+
+def heading(run: Run) -> str:
+    """One line: versions, machine, threads, load, probed limits, how the samples were taken."""
+    commit = info.commit()
+    parts = [f"lowbit {__version__}" + (f" ({commit})" if commit else "")]
+    parts += [f"torch {torch.__version__}", run.machine]
+    parts += [f"threads {', '.join(map(str, run.threads))}"]
+    if None not in run.load:
+        parts += ["load average {:.2f} before, {:.2f} after".format(*run.load)]
+    timed = [row for row in run.rows if row.samples]
+    if timed:
+        bandwidths = [row.bandwidth / 1e9 for row in timed]
+        parts += [f"read bandwidth {min(bandwidths):.1f}-{max(bandwidths):.1f} GB/s"]
+        parts += [f"fp32 peak {max(row.peak for row in timed) / 1e9:.0f} GFLOP/s"]
+        parts += ["cold weights up to M=16" if any(row.cold for row in timed) else "warm weights"]
+    return " | ".join(parts)
+
+
+def as_markdown(run: Run) -> str:
+    """Heading, table and the line that repeats the run."""
+    return f"{heading(run)}\n\n{markdown(COLUMNS, map(cells, run.rows))}\n\nrepro: {run.repro}\n"
+
+
+def as_csv(run: Run) -> str:
+    """A line of names and a line a row: numbers unrounded, shares as fractions, unknowns empty.
+
+    Each line tells of the run as well, so that files of several runs can be put together.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS + RUN_COLUMNS)
+    told = (run.load[0], run.device, run.machine, __version__, info.commit(), torch.__version__)
+    for row in run.rows:
+        numbers = [number(row) if row.samples else None for _, number in _FIGURES.values()]
+        line = (row.case, row.threads, row.backend, *numbers, row.note, row.waited)
+        writer.writerow((*line, *told, run.repro))
+    return out.getvalue()
+
+
+def as_json(run: Run) -> str:
+    """Everything, raw samples in seconds included."""
+    facts = info.info()
+    versions = {name: facts.pop(name) for name in _VERSIONS if name in facts}
+    document: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "argv": run.argv,
+        "repro": run.repro,
+        "device": run.device,
+        "threads": run.threads,
+        "load": dict(zip(("before", "after"), run.load, strict=True)),
+        "versions": versions,
+        "machine": facts,
+        "rows": [dataclasses.asdict(row) for row in run.rows],
+    }
+    return json.dumps(document, indent=1, default=str) + "\n"
+
+
+FORMATS = {"md": as_markdown, "csv": as_csv, "json": as_json}
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file all at once: whoever reads it finds the old text or the new one."""
+    path = path.resolve()
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
