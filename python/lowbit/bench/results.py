@@ -19,7 +19,7 @@ from lowbit.bench import info
 from lowbit.bench.report import markdown
 from lowbit.bench.runner import Row
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 1
 # Column -> (how a table shows it, the number)
 _FIGURES: dict[str, tuple[str, Callable[[Row], float | None]]] = {
     "median us": (".1f", lambda row: row.median * 1e6),
