@@ -111,8 +111,10 @@ def as_csv(run: Run) -> str:
 
 
 def as_json(run: Run) -> str:
-    """Everything, raw samples in seconds included."""
+    """Everything that tells of the figures, raw samples in seconds included; no paths."""
     facts = info.info()
+    for about_the_installation in ("libraries", "backends"):
+        facts.pop(about_the_installation, None)
     versions = {name: facts.pop(name) for name in _VERSIONS if name in facts}
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
