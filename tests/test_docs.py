@@ -3,6 +3,8 @@
 import pathlib
 import re
 
+import pytest
+
 import lowbit
 from lowbit import environment
 from lowbit.bench.report import support_table
@@ -33,3 +35,11 @@ def test_environment_variables_are_in_the_table():
     table = (ROOT / "docs" / "architecture.md").read_text()
     names = set(re.findall(r"LOWBIT_[A-Z_]+", source))
     assert names and all(f"`{name}`" in table for name in names)
+
+
+@pytest.mark.slow
+def test_example_of_the_readme_runs(capsys):
+    example = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
+    exec(compile(example, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "weight_only_linear(" in printed and "runs on:" in printed

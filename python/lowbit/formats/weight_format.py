@@ -7,6 +7,7 @@ w = S * T[c] + v. T is the identity or a table of 2**bits entries. Everything is
 with one rounding an operation, so every backend can reproduce it bit for bit.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -32,6 +33,15 @@ _INTEGERS = tuple(f"uint{bits}" for bits in range(1, 9))
 _TABLES = tuple(f"table{bits}" for bits in TABLE_BITS)
 ELEMENTS = _INTEGERS + _TABLES
 PARTS = ("qweight", "scales", "zeros", "table", "s0")
+# The arguments of a weight in the schema of an op, and the capability row of a kernel that takes
+# every weight in canonical layout; weight_kind gives the fields that it is matched with.
+SCHEMA = "Tensor qweight, Tensor scales, Tensor? zeros, Tensor? table, Tensor? s0"
+EVERY_CANONICAL_WEIGHT = {
+    "element": ELEMENTS,
+    "zeros": ZERO_KINDS,
+    "scales": SCALE_DTYPES,
+    "layout": LAYOUTS[:1],
+}
 
 
 class WeightFormat(NamedTuple):
@@ -52,9 +62,12 @@ class WeightFormat(NamedTuple):
         return -(-self.n // self.block_n), -(-self.k // self.block_k)
 
 
-def element_name(bits: int, table: torch.Tensor | None) -> str:
-    """The name of ELEMENTS by which capability rows know what a code stands for."""
-    return _INTEGERS[bits - 1] if table is None else _TABLES[bits - 1]
+def weight_kind(
+    scales: torch.Tensor, table: torch.Tensor | None, fmt: Sequence[int]
+) -> tuple[str, str, torch.dtype, str]:
+    """(element, zeros, scales, layout): what capability rows know of a weight."""
+    elements = _INTEGERS if table is None else _TABLES
+    return elements[fmt[1] - 1], ZERO_KINDS[fmt[6]], scales.dtype, LAYOUTS[fmt[7]]
 
 
 def read_format(where: str, numbers: Any) -> WeightFormat:

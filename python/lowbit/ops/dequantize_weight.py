@@ -7,24 +7,19 @@ import torch
 from lowbit import registry
 from lowbit.errors import require_dtype
 from lowbit.formats.weight_format import (
-    ELEMENTS,
-    LAYOUTS,
-    SCALE_DTYPES,
-    ZERO_KINDS,
+    EVERY_CANONICAL_WEIGHT,
+    SCHEMA,
     WeightFormat,
     check_weight,
     dequantize_parts,
-    element_name,
     read_format,
+    weight_kind,
 )
 from lowbit.formats.weights import QuantizedWeight, require_quantized
 
 NAME = "dequantize_weight"
 OUT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-INPUTS = (
-    "Tensor qweight, Tensor scales, Tensor? zeros, Tensor? table, Tensor? s0, int[] format, "
-    "ScalarType dtype"
-)
+INPUTS = f"{SCHEMA}, int[] format, ScalarType dtype"
 
 
 class Problem(NamedTuple):
@@ -39,14 +34,7 @@ class Problem(NamedTuple):
 
 
 def problem(qweight, scales, zeros, table, s0, format, dtype) -> Problem:
-    return Problem(
-        qweight.device,
-        dtype,
-        element_name(format[1], table),
-        ZERO_KINDS[format[6]],
-        scales.dtype,
-        LAYOUTS[format[7]],
-    )
+    return Problem(qweight.device, dtype, *weight_kind(scales, table, format))
 
 
 def check(qweight, scales, zeros, table, s0, format, dtype) -> None:
@@ -78,13 +66,7 @@ OP = registry.Op(
     problem=problem,
     flatten=flatten,
 )
-_COVERS = {
-    "dtype": OUT_DTYPES,
-    "element": ELEMENTS,
-    "zeros": ZERO_KINDS,
-    "scales": SCALE_DTYPES,
-    "layout": ("canonical",),
-}
+_COVERS = {"dtype": OUT_DTYPES, **EVERY_CANONICAL_WEIGHT}
 OP.add_kernel(registry.Kernel("cpu", _COVERS, "measured on Intel Sapphire Rapids"))
 OP.add_kernel(registry.Kernel("cuda", _COVERS, "modelled, compiled"))
 _dequantize = OP.overload

@@ -17,15 +17,13 @@ from lowbit.errors import (
 from lowbit.formats.memory import may_overlap
 from lowbit.formats.numerics import MODES, matmul_float32, mode_id, round_operand
 from lowbit.formats.weight_format import (
-    ELEMENTS,
-    LAYOUTS,
-    SCALE_DTYPES,
-    ZERO_KINDS,
+    EVERY_CANONICAL_WEIGHT,
+    SCHEMA,
     WeightFormat,
     check_weight,
     dequantize_parts,
-    element_name,
     read_format,
+    weight_kind,
 )
 from lowbit.formats.weights import QuantizedWeight, require_quantized
 from lowbit.ops.weight_only_linear_backward import weight_only_linear_backward
@@ -34,10 +32,7 @@ NAME = "weight_only_linear"
 X_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # The numeric mode is `numerics` here: torch's functionalization of mutable ops has an argument
 # `mode` of its own, and a schema with that name fails under torch.compile (seen in torch 2.13).
-INPUTS = (
-    "Tensor x, Tensor qweight, Tensor scales, Tensor? zeros, Tensor? table, Tensor? s0, "
-    "Tensor? bias, int[] format, int numerics"
-)
+INPUTS = f"Tensor x, {SCHEMA}, Tensor? bias, int[] format, int numerics"
 
 
 class Problem(NamedTuple):
@@ -53,15 +48,7 @@ class Problem(NamedTuple):
 
 
 def problem(x, qweight, scales, zeros, table, s0, bias, format, numerics) -> Problem:
-    return Problem(
-        x.device,
-        x.dtype,
-        element_name(format[1], table),
-        ZERO_KINDS[format[6]],
-        scales.dtype,
-        LAYOUTS[format[7]],
-        MODES[numerics],
-    )
+    return Problem(x.device, x.dtype, *weight_kind(scales, table, format), MODES[numerics])
 
 
 def check(x, qweight, scales, zeros, table, s0, bias, format, numerics) -> None:
@@ -126,14 +113,7 @@ OP = registry.Op(
 OP.add_kernel(
     registry.Kernel(
         "cpu",
-        {
-            "dtype": X_DTYPES,
-            "element": ELEMENTS,
-            "zeros": ZERO_KINDS,
-            "scales": SCALE_DTYPES,
-            "layout": ("canonical",),
-            "mode": MODES,
-        },
+        {"dtype": X_DTYPES, **EVERY_CANONICAL_WEIGHT, "mode": MODES},
         "measured on Intel Sapphire Rapids",
     )
 )

@@ -8,6 +8,7 @@ from lowbit import registry
 from lowbit.errors import refuse, require_device, require_dtype
 from lowbit.formats.numerics import matmul_float32
 from lowbit.formats.weight_format import (
+    SCHEMA,
     WeightFormat,
     check_weight,
     dequantize_parts,
@@ -16,10 +17,7 @@ from lowbit.formats.weight_format import (
 
 NAME = "weight_only_linear_backward"
 GRAD_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-INPUTS = (
-    "Tensor grad, Tensor qweight, Tensor scales, Tensor? zeros, Tensor? table, Tensor? s0, "
-    "int[] format"
-)
+INPUTS = f"Tensor grad, {SCHEMA}, int[] format"
 # Rows of the weight that are dequantized at a time, but whole scale blocks: bounds the memory.
 _ROWS = 512
 
