@@ -194,7 +194,7 @@ inline void require_memory(const char* op, const char* argument, const Tensor& t
   int64_t last = t.storage_offset();
   for (int64_t i = 0; i < t.dim(); ++i) last += (t.size(i) - 1) * t.stride(i);
   int64_t storage_bytes = 0;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(t.get(), &storage_bytes));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(t.get(), &storage_bytes));
   const auto element_size = static_cast<int64_t>(t.element_size());
   LOWBIT_CHECK(data != nullptr && (last + 1) * element_size <= storage_bytes, op, argument,
                "have memory for all its elements", "a storage of ", storage_bytes, " bytes");
@@ -352,7 +352,7 @@ using torch::stable::accelerator::DeviceGuard;
 // torch's current stream of the device, as a cudaStream_t.
 inline void* current_cuda_stream(int32_t device_index) {
   void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device_index, &stream));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device_index, &stream));
   return stream;
 }
 #endif
