@@ -114,7 +114,7 @@ OP.add_kernel(
     registry.Kernel(
         "cpu",
         {"dtype": X_DTYPES, **EVERY_CANONICAL_WEIGHT, "mode": MODES},
-        "measured on Intel Sapphire Rapids",
+        "measured on Intel Xeon (AVX-512)",
     )
 )
 _forward = OP.overload
