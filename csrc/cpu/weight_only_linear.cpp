@@ -1,37 +1,12 @@
 #include "../weight_only_linear.h"
 
-#include <algorithm>
-#include <memory>
-#include <new>
-
 #include "../torch_checks.h"
-
-#define LOWBIT_KERNEL_TEXT "weight_only_linear.inl"
-#include "foreach_isa.h"
+#include "linear.h"
 
 namespace lowbit::cpu {
 namespace {
 
 constexpr const char* kOp = "weight_only_linear";
-
-// x rows are converted in passes whose fp32 copy stays below this (but for a single longer row).
-constexpr int64_t kPassFloats = int64_t{4} << 20;
-
-// Products that a thread should get at least; fewer cost less than waking it (about 10 us).
-constexpr int64_t kGrainProducts = int64_t{1} << 17;
-
-// Splitting x rows repeats the decoding of the weight: only worth it for at least this many.
-constexpr int64_t kMinTaskRows = 8;
-
-struct AlignedDelete {
-  void operator()(float* p) const { ::operator delete[](p, std::align_val_t{64}); }
-};
-using Scratch = std::unique_ptr<float[], AlignedDelete>;
-
-Scratch allocate_scratch(int64_t floats) {
-  const size_t bytes = static_cast<size_t>(floats) * sizeof(float);
-  return Scratch(static_cast<float*>(::operator new[](bytes, std::align_val_t{64})));
-}
 
 // Rows of x as [M, k] with one row stride and dense rows; a copy where x has no such view.
 Tensor matrix_rows(const Tensor& x, int64_t& stride) {
@@ -78,33 +53,6 @@ void require_out(const Tensor& out, const Tensor& x, Device device,
   require_contiguous(kOp, "out", out);
 }
 
-// x rows of a task: many, to decode the weight seldom, but tasks for every thread.
-int64_t choose_task_rows(int64_t rows, int64_t n) {
-  const int64_t column_blocks = ceil_div(n, kLinearColumns);
-  const int64_t row_blocks = ceil_div(4 * num_threads(), column_blocks);
-  const int64_t wanted = std::max(ceil_div(rows, row_blocks), kMinTaskRows);
-  return std::min({wanted, rows, kLinearRows});
-}
-
-void run_passes(const WeightOnlyLinearParams& p) {
-  const int64_t k = p.weight.format.k;
-  const int64_t n = p.weight.format.n;
-  const auto pack = LOWBIT_FOR_CURRENT_ISA(pack_rows);
-  const auto multiply = LOWBIT_FOR_CURRENT_ISA(linear_tasks);
-  const int64_t row_floats = ceil_div(k, kLanes) * kLanes;
-  const int64_t pass_rows = std::min(std::max<int64_t>(kPassFloats / row_floats, 1), p.m);
-  const Scratch packed = allocate_scratch(pass_rows * row_floats);
-  for (int64_t first = 0; first < p.m; first += pass_rows) {
-    const int64_t rows = std::min(pass_rows, p.m - first);
-    const LinearPass pass{&p, packed.get(), first, rows, choose_task_rows(rows, n)};
-    parallel_for(rows, ceil_div(kGrainProducts, k),
-                 [&](int64_t begin, int64_t end) { pack(pass, begin, end); });
-    const int64_t tasks = ceil_div(n, kLinearColumns) * ceil_div(rows, pass.task_rows);
-    parallel_for(tasks, ceil_div(kGrainProducts, k * kLinearColumns * pass.task_rows),
-                 [&](int64_t begin, int64_t end) { multiply(pass, begin, end); });
-  }
-}
-
 }  // namespace
 
 void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& scales,
@@ -119,7 +67,7 @@ void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& sc
   const int64_t k = p.weight.format.k;
   LOWBIT_CHECK(x.dim() >= 1 && x.size(x.dim() - 1) == k, kOp, "x",
                "have shape [..., " + std::to_string(k) + "]", shape_text(x));
-  LOWBIT_CHECK(numerics >= 0 && numerics <= 2, kOp, "numerics", "be in 0..2", numerics);
+  LOWBIT_CHECK(numerics >= 0 && numerics <= 3, kOp, "numerics", "be in 0..3", numerics);
   p.mode = static_cast<LinearMode>(numerics);
   read_bias(bias, device, p);
   require_out(out, x, device, p);
@@ -129,7 +77,8 @@ void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& sc
   const Tensor rows = matrix_rows(x, p.x_stride);
   p.x = rows.const_data_ptr();
   p.out = output_pointer(kOp, "out", out);
-  run_passes(p);
+  p.out_type = p.x_type;
+  run_linear(p);
 }
 
 }  // namespace lowbit::cpu
