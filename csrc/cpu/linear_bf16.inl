@@ -13,20 +13,25 @@ LOWBIT_INLINE void order_pairs(uint16_t* x, int64_t width) {
   for (int64_t k = 0; k < width; k += 4) std::swap(x[k + 1], x[k + 2]);
 }
 
+// One row of one chunk, and its sum.
+inline void pack_chunk_bf16(const LinearPass& pass, int64_t c, int64_t row, const float* x,
+                            uint16_t* out) {
+  F32 total = splat(0.0f);
+  for (int64_t k = 0; k < pass.chunks.width; k += kLanes) {
+    store_bf16(out + k, load(x + k));
+    total = add(total, load_bf16(out + k));
+  }
+  pass.x_total[x_row_index(pass, c, row)] = sum(total);
+  order_pairs(out, pass.chunks.width);
+}
+
 inline void pack_rows_bf16(const LinearPass& pass, int64_t begin, int64_t end) {
   const WeightFormat& f = pass.params->weight.format;
   alignas(64) float x[kMaxChunkColumns];
   for (int64_t row = begin; row < end; ++row) {
     for (int64_t c = 0; c < pass.chunks.count; ++c) {
       load_x(pass, row, chunk_at(pass.chunks, f, c), x);
-      auto* out = const_cast<uint16_t*>(x_row<uint16_t>(pass, c, row));
-      F32 total = splat(0.0f);
-      for (int64_t k = 0; k < pass.chunks.width; k += kLanes) {
-        store_bf16(out + k, load(x + k));
-        total = add(total, load_bf16(out + k));
-      }
-      pass.x_total[x_row_index(pass, c, row)] = sum(total);
-      order_pairs(out, pass.chunks.width);
+      pack_chunk_bf16(pass, c, row, x, reinterpret_cast<uint16_t*>(x_row(pass, c, row)));
     }
   }
 }
@@ -76,23 +81,40 @@ inline Bf16Decode bf16_decode_for(const WeightView& w, const int32_t* zero) {
   return largest <= 16 ? Bf16Decode::kSmall : Bf16Decode::kConvert;
 }
 
-inline void fill_bf16(Bf16Decode decode, WordTable table, const uint8_t* codes,
-                      const int32_t* zeros, int64_t columns, uint8_t* panel) {
+template <Bf16Decode kDecode>
+inline void fill_bf16_as(WordTable table, const uint8_t* codes, const int32_t* zeros,
+                         int64_t columns, uint8_t* panel) {
+  I32 zero[kVectors];
   for (int v = 0; v < kVectors; ++v) {
-    const I32 zero = load_i32(zeros + v * kLanes);
-    const I32 zero_words = bit_or(zero, shift_left<16>(zero));
-    const I32 zero_bytes = bit_or(zero_words, shift_left<8>(zero_words));
-    for (int64_t k = 0; k < columns; k += 4) {
-      const I32 quad = load_i32(codes + k / 4 * kQuadBytes + v * 64);
-      uint8_t* out = panel + k / 2 * kPairBytes + v * 64;
-      if (decode == Bf16Decode::kSmall) {
-        store_looked_up(out, table, sub_bytes(quad, zero_bytes));
-      } else if (decode == Bf16Decode::kTable) {
+    const I32 number = load_i32(zeros + v * kLanes);
+    zero[v] = bit_or(number, shift_left<16>(number));
+    if (kDecode == Bf16Decode::kSmall) zero[v] = bit_or(zero[v], shift_left<8>(zero[v]));
+  }
+  for (int64_t k = 0; k < columns; k += 4, codes += kQuadBytes, panel += 2 * kPairBytes) {
+    LOWBIT_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      const I32 quad = load_i32(codes + v * 64);
+      uint8_t* out = panel + v * 64;
+      if constexpr (kDecode == Bf16Decode::kSmall) {
+        store_looked_up(out, table, sub_bytes(quad, zero[v]));
+      } else if constexpr (kDecode == Bf16Decode::kTable) {
         store_looked_up(out, table, quad);
       } else {
-        store_converted(out, quad, zero_words);
+        store_converted(out, quad, zero[v]);
       }
     }
+  }
+}
+
+inline void fill_bf16(Bf16Decode decode, WordTable table, const uint8_t* codes,
+                      const int32_t* zeros, int64_t columns, uint8_t* panel) {
+  switch (decode) {
+    case Bf16Decode::kTable:
+      return fill_bf16_as<Bf16Decode::kTable>(table, codes, zeros, columns, panel);
+    case Bf16Decode::kSmall:
+      return fill_bf16_as<Bf16Decode::kSmall>(table, codes, zeros, columns, panel);
+    case Bf16Decode::kConvert:
+      return fill_bf16_as<Bf16Decode::kConvert>(table, codes, zeros, columns, panel);
   }
 }
 
@@ -198,8 +220,8 @@ LOWBIT_INLINE void bf16_tasks(const LinearPass& pass, int64_t begin, int64_t end
       const float* offset = has_offsets(w) ? s.zeros.offset : nullptr;
       const int64_t first = x_row_index(pass, c, task.row);
       multiply(Bf16Chunk{s.panel, columns, s.group.scale, offset},
-               Bf16Rows{x_row<uint16_t>(pass, c, task.row), pass.chunks.width,
-                        pass.x_total + first},
+               Bf16Rows{reinterpret_cast<const uint16_t*>(x_row(pass, c, task.row)),
+                        pass.chunks.width, pass.x_total + first},
                task.rows, s.sums);
     }
     finish_task(pass, task, s.sums);

@@ -27,7 +27,7 @@ inline void pack_rows_exact(const LinearPass& pass, int64_t begin, int64_t end) 
   const LinearMode mode = pass.params->mode;
   for (int64_t row = begin; row < end; ++row) {
     for (int64_t c = 0; c < pass.chunks.count; ++c) {
-      auto* out = const_cast<float*>(x_row<float>(pass, c, row));
+      auto* out = reinterpret_cast<float*>(x_row(pass, c, row));
       load_x(pass, row, chunk_at(pass.chunks, f, c), out);
       if (mode != LinearMode::kExact) round_run(mode, pass.chunks.width, out);
     }
@@ -140,8 +140,9 @@ inline void multiply_exact(const LinearPass& pass, int64_t begin, int64_t end) {
         fill_numbers<false>(w, table, codes, group, columns, panel);
       }
       const float* scale = w.format.zero_kind == ZeroKind::kValue ? ones : group.scale;
-      multiply_chunk<kExactRows>(x_row<float>(pass, c, task.row), pass.chunks.width, task.rows,
-                                 panel, scale, chunk.columns, sums);
+      const auto* x = reinterpret_cast<const float*>(x_row(pass, c, task.row));
+      multiply_chunk<kExactRows>(x, pass.chunks.width, task.rows, panel, scale, chunk.columns,
+                                 sums);
     }
     finish_task(pass, task, sums);
   }

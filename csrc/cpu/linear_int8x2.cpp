@@ -20,7 +20,7 @@ constexpr int64_t kMinTileRows = 4;
 LinearKernel linear_int8x2([[maybe_unused]] Isa isa, [[maybe_unused]] int64_t rows) {
 #ifdef LOWBIT_X86
   if (isa >= Isa::kAmx && rows >= kMinTileRows) {
-    return {kMaxChunkColumns, 64, 2, amx::pack_rows_int8x2, amx::multiply_int8x2_tiles};
+    return {kMaxChunkColumns, 64, 2, amx::pack_rows_int8x2_tiles, amx::multiply_int8x2_tiles};
   }
   if (isa >= Isa::kAvx512Vnni) {
     return {kMaxChunkColumns, 64, 2, avx512_vnni::pack_rows_int8x2, avx512_vnni::multiply_int8x2};

@@ -39,10 +39,11 @@ LOWBIT_INLINE int32_t sum_lanes(I32 a) {
   return total;
 }
 
-inline void pack_chunk_int8x2(const LinearPass& pass, int64_t c, int64_t row, const float* x) {
+// One row of one chunk: both planes, one behind the other, and its side values.
+inline void pack_chunk_int8x2(const LinearPass& pass, int64_t c, int64_t row, const float* x,
+                              uint8_t* high_plane) {
   const int64_t width = pass.chunks.width;
   const XChunk chunk = scale_of_x(x, width);
-  auto* high_plane = const_cast<uint8_t*>(x_row<uint8_t>(pass, c, row));
   uint8_t* low_plane = high_plane + width;
   I32 high_sum = splat_i32(0), low_sum = splat_i32(0);
   for (int64_t k = 0; k < width; k += kLanes) {
@@ -68,7 +69,7 @@ inline void pack_rows_int8x2(const LinearPass& pass, int64_t begin, int64_t end)
   for (int64_t row = begin; row < end; ++row) {
     for (int64_t c = 0; c < pass.chunks.count; ++c) {
       load_x(pass, row, chunk_at(pass.chunks, f, c), x);
-      pack_chunk_int8x2(pass, c, row, x);
+      pack_chunk_int8x2(pass, c, row, x, x_row(pass, c, row));
     }
   }
 }
@@ -152,8 +153,8 @@ struct Int8Rows {
 
 LOWBIT_INLINE Int8Rows int8_rows(const LinearPass& pass, int64_t chunk, int64_t row) {
   const int64_t index = x_row_index(pass, chunk, row);
-  return {x_row<int8_t>(pass, chunk, row), pass.chunks.width, pass.x_scale + index,
-          pass.x_sum + index, pass.x_total + index};
+  return {reinterpret_cast<const int8_t*>(x_row(pass, chunk, row)), pass.chunks.width,
+          pass.x_scale + index, pass.x_sum + index, pass.x_total + index};
 }
 
 // Adds one vector of outputs of one row, given the sums over both planes.

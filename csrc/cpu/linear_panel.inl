@@ -10,7 +10,7 @@ inline constexpr int kVectors = static_cast<int>(kPanelRows) / kLanes;
 inline constexpr int64_t kQuadBytes = kPanelRows * 4;
 inline constexpr int64_t kCodePanelBytes = kMaxChunkColumns * kPanelRows;
 // How far ahead the codes of a panel are fetched.
-inline constexpr int64_t kPrefetchBytes = 4096;
+inline constexpr int64_t kPrefetchBytes = 2048;
 
 // One chunk of columns of one scale group.
 struct Chunk {
@@ -78,7 +78,7 @@ inline void unpack_panel(const WeightView& w, int64_t panel, const Chunk& chunk,
   const auto* unit = reinterpret_cast<const uint8_t*>(w.qweight + panel * w.qweight_stride) +
                      first * kUnitBytes;
   for (int64_t left = chunk.columns; left > 0; left -= kUnit) {
-    for (int64_t line = 0; line < kUnitBytes; line += 64) prefetch(unit + kPrefetchBytes + line);
+    for (int64_t line = 0; line < kUnitBytes; line += 64) prefetch_far(unit + kPrefetchBytes + line);
     unpack_unit<kBits>(unit, codes, std::make_integer_sequence<int, unit_columns(kBits) / 4>());
     unit += kUnitBytes;
     codes += kUnit / 4 * kQuadBytes;
@@ -253,14 +253,13 @@ LOWBIT_INLINE LinearTask linear_task(const LinearPass& pass, int64_t index) {
   return {index % panels, row, at_most(pass.block_rows, pass.rows - row)};
 }
 
-// x of a row in a chunk, and the place of its side values.
+// The place of a row of a chunk among the rows of x and their side values.
 LOWBIT_INLINE int64_t x_row_index(const LinearPass& pass, int64_t chunk, int64_t row) {
   return chunk * pass.padded_rows + row;
 }
 
-template <typename Element>
-LOWBIT_INLINE const Element* x_row(const LinearPass& pass, int64_t chunk, int64_t row) {
-  return reinterpret_cast<const Element*>(pass.x + x_row_index(pass, chunk, row) * pass.row_bytes);
+LOWBIT_INLINE uint8_t* x_row(const LinearPass& pass, int64_t chunk, int64_t row) {
+  return pass.x + x_row_index(pass, chunk, row) * pass.row_bytes;
 }
 
 // Adds addend and bias to the sums [rows][64] of a task, rounds, stores.

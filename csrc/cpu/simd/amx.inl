@@ -2,9 +2,9 @@
 // volatile and touches memory as far as it can tell, so that they keep their order among themselves
 // and among the loads and stores around them.
 
-// All eight tiles with 16 rows of 64 bytes, but tiles 6 and 7 (weights) with `inner_rows` rows and
-// tiles 4 and 5 (x) with 4 * inner_rows bytes a row.
-LOWBIT_INLINE void configure_tiles(int inner_rows) {
+// Tiles 0..3 are sums, x_rows rows of 64 bytes. Tiles 4 and 5 are x, x_rows rows of 4 * inner_rows
+// bytes. Tiles 6 and 7 are the weight, inner_rows rows of 64 bytes.
+LOWBIT_INLINE void configure_tiles(int x_rows, int inner_rows) {
   struct alignas(64) {
     uint8_t palette = 1;
     uint8_t start_row = 0;
@@ -13,11 +13,10 @@ LOWBIT_INLINE void configure_tiles(int inner_rows) {
     uint8_t rows[16] = {};
   } config;
   for (int tile = 0; tile < 8; ++tile) {
-    config.row_bytes[tile] = 64;
-    config.rows[tile] = 16;
+    const bool is_x = tile == 4 || tile == 5;
+    config.row_bytes[tile] = static_cast<uint16_t>(is_x ? 4 * inner_rows : 64);
+    config.rows[tile] = static_cast<uint8_t>(tile < 6 ? x_rows : inner_rows);
   }
-  config.row_bytes[4] = config.row_bytes[5] = static_cast<uint16_t>(4 * inner_rows);
-  config.rows[6] = config.rows[7] = static_cast<uint8_t>(inner_rows);
   asm volatile("ldtilecfg %0" : : "m"(config) : "memory");
 }
 LOWBIT_INLINE void release_tiles() { asm volatile("tilerelease" : : : "memory"); }

@@ -188,6 +188,9 @@ LOWBIT_INLINE I32 lookup_bytes(ByteTable table, I32 bytes) {
 LOWBIT_INLINE void prefetch(const void* p) {
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
 }
+LOWBIT_INLINE void prefetch_far(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
+}
 
 // vpmaddubsw saturates at pairs of large codes, so even and odd bytes are multiplied apart as 16
 // bits.

@@ -119,6 +119,9 @@ LOWBIT_INLINE I32 lookup_bytes(ByteTable table, I32 bytes) {
 LOWBIT_INLINE void prefetch(const void* p) {
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
 }
+LOWBIT_INLINE void prefetch_far(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
+}
 LOWBIT_INLINE I32 dot_halves(I32 sum, I32 a, I32 b) {
   return {_mm512_add_epi32(sum.v, _mm512_madd_epi16(a.v, b.v))};
 }
