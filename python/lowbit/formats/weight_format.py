@@ -91,24 +91,29 @@ def dequantize_parts(
     fmt: WeightFormat,
 ) -> torch.Tensor:
     """The value rule in float32: what every backend's dequantization equals bit for bit."""
-    codes = unpack_codes(qweight, fmt.bits, fmt.k)
+    codes = unpack_weight_codes(qweight, fmt)
     t = codes.float() if table is None else table[codes.long()]
-    scale = _rows(scales, fmt)
+    scale = row_scales(scales, fmt)
     if s0 is not None:
         scale = scale * s0.reshape(-1, 1)
     kind = ZERO_KINDS[fmt.zero_kind]
     if kind == "midpoint":
         t = t - float(1 << (fmt.bits - 1))
     elif kind == "code":
-        t = t - _spread(_rows(zeros, fmt), fmt)
+        t = t - _spread(row_scales(zeros, fmt), fmt)
     w = t * _spread(scale, fmt)
     if kind == "value":
-        w = w + _spread(_rows(zeros, fmt), fmt)
+        w = w + _spread(row_scales(zeros, fmt), fmt)
     return w
 
 
-def _rows(blocks: torch.Tensor, fmt: WeightFormat) -> torch.Tensor:
-    """One value a block of rows -> one a row, in float32: [N, G]."""
+def unpack_weight_codes(qweight: torch.Tensor, fmt: WeightFormat) -> torch.Tensor:
+    """The codes uint8[N, K] of the packed words."""
+    return unpack_codes(qweight, fmt.bits, fmt.k)
+
+
+def row_scales(blocks: torch.Tensor, fmt: WeightFormat) -> torch.Tensor:
+    """One value a block of rows -> one a row, in float32: [N, G]; for scales and zeros."""
     return blocks.float().repeat_interleave(max(1, min(fmt.block_n, fmt.n)), 0)[: fmt.n]
 
 
