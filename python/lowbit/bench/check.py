@@ -27,6 +27,7 @@ from lowbit.errors import dtype_name
 from lowbit.formats.numerics import round_operand
 from lowbit.formats.packing import PLANE_WIDTHS, plane_words
 from lowbit.formats.weight_format import ZERO_KINDS, WeightFormat, dequantize_parts
+from lowbit.ops.weight_only_linear import Arguments
 
 BITWISE = frozenset({"dequantize_weight"})
 # Elements around the output; odd, so that the output is not aligned to a vector.
@@ -253,10 +254,11 @@ def _expected_dequantize(*args: Any) -> Expected:
     return Expected(oracle_weight(*tensors, WeightFormat(*fmt)).to(dtype), None)
 
 
-def _expected_linear(x, qweight, scales, zeros, table, s0, bias, fmt, mode) -> Expected:
-    w = dequantize_parts(qweight, scales, zeros, table, s0, WeightFormat(*fmt))
-    x32 = round_operand(x, mode)
-    return _expected_product(x32, w.t(), bias, x.dtype)
+def _expected_linear(*args: Any) -> Expected:
+    a = Arguments(*args)
+    w = dequantize_parts(*args[1:6], WeightFormat(*a.format))
+    x32 = round_operand(a.x, a.numerics)
+    return _expected_product(x32, w.t(), a.bias, a.x.dtype)
 
 
 def _expected_backward(grad, qweight, scales, zeros, table, s0, fmt) -> Expected:
