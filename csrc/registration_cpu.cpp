@@ -16,10 +16,16 @@ void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& sc
                         const OptionalTensor& s0, const OptionalTensor& bias,
                         const std::vector<int64_t>& format, int64_t numerics, const Tensor& out);
 
+void prepack_weight(const Tensor& qweight, const std::vector<int64_t>& format, const Tensor& out);
+
+void unpack_weight(const Tensor& qweight, const std::vector<int64_t>& format, const Tensor& out);
+
 }  // namespace lowbit::cpu
 
 STABLE_TORCH_LIBRARY_IMPL(lowbit, CPU, m) {
   m.impl("dequantize_weight__cpu", TORCH_BOX(&lowbit::cpu::dequantize_weight));
+  m.impl("prepack_weight__cpu", TORCH_BOX(&lowbit::cpu::prepack_weight));
+  m.impl("unpack_weight__cpu", TORCH_BOX(&lowbit::cpu::unpack_weight));
   m.impl("weight_only_linear__cpu", TORCH_BOX(&lowbit::cpu::weight_only_linear));
 }
 
