@@ -16,15 +16,20 @@ void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& sc
                         const OptionalTensor& s0, const OptionalTensor& bias,
                         const std::vector<int64_t>& format, int64_t numerics, const Tensor& out);
 
+double probe_read(const Tensor& buffer);
+double probe_peak(std::string kind);
+
 }  // namespace lowbit::cpu
 
 STABLE_TORCH_LIBRARY_IMPL(lowbit, CPU, m) {
   m.impl("dequantize_weight__cpu", TORCH_BOX(&lowbit::cpu::dequantize_weight));
   m.impl("weight_only_linear__cpu", TORCH_BOX(&lowbit::cpu::weight_only_linear));
+  m.impl("_probe_read", TORCH_BOX(&lowbit::cpu::probe_read));
 }
 
 // Without a tensor argument there is no device to dispatch on.
 STABLE_TORCH_LIBRARY_IMPL(lowbit, CompositeExplicitAutograd, m) {
   m.impl("_cpu_isa", TORCH_BOX(&lowbit::cpu::cpu_isa));
   m.impl("_cpu_default_isa", TORCH_BOX(&lowbit::cpu::cpu_default_isa));
+  m.impl("_probe_peak", TORCH_BOX(&lowbit::cpu::probe_peak));
 }
