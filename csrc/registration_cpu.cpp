@@ -13,8 +13,10 @@ void dequantize_weight(const Tensor& qweight, const Tensor& scales, const Option
 
 void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& scales,
                         const OptionalTensor& zeros, const OptionalTensor& table,
-                        const OptionalTensor& s0, const OptionalTensor& bias,
-                        const std::vector<int64_t>& format, int64_t numerics, const Tensor& out);
+                        const OptionalTensor& s0, const OptionalTensor& permutation,
+                        const OptionalTensor& bias, const OptionalTensor& low_rank_a,
+                        const OptionalTensor& low_rank_b, const std::vector<int64_t>& format,
+                        int64_t numerics, const Tensor& out);
 
 double probe_read(const Tensor& buffer);
 double probe_peak(std::string kind);

@@ -193,9 +193,10 @@ class Op:
     def _kernel(self, args: tuple) -> Callable:
         key = (self.problem(*args), getattr(_local, "backend", None))
         kernel = self._chosen.get(key)
-        return kernel if kernel is not None else self._resolve(*key)
+        return kernel if kernel is not None else self._resolve(args, *key)
 
-    def _resolve(self, problem: Any, forced: str | None) -> Callable:
+    def _resolve(self, args: tuple, problem: Any, forced: str | None) -> Callable:
+        self.check(*args)  # before a warning about the backend of a call that is refused
         # An op without a public function is a part of another: backward has fewer kernels.
         internal = self.flatten is None and forced not in self._kernels
         choice = self.choose(problem, None if internal else forced)
