@@ -109,8 +109,10 @@ void run_passes(const WeightOnlyLinearParams& p) {
 
 void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& scales,
                         const std::optional<Tensor>& zeros, const std::optional<Tensor>& table,
-                        const std::optional<Tensor>& s0, const std::optional<Tensor>& bias,
-                        const std::vector<int64_t>& format, int64_t numerics, const Tensor& out) {
+                        const std::optional<Tensor>& s0, const std::optional<Tensor>& permutation,
+                        const std::optional<Tensor>& bias, const std::optional<Tensor>& low_rank_a,
+                        const std::optional<Tensor>& low_rank_b, const std::vector<int64_t>& format,
+                        int64_t numerics, const Tensor& out) {
   using enum ElementType;
   const Device device = require_device_type(kOp, "x", x, DeviceType::CPU);
   WeightOnlyLinearParams p{};
@@ -119,7 +121,10 @@ void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& sc
   const int64_t k = p.weight.format.k;
   LOWBIT_CHECK(x.dim() >= 1 && x.size(x.dim() - 1) == k, kOp, "x",
                "have shape [..., " + std::to_string(k) + "]", shape_text(x));
-  LOWBIT_CHECK(numerics >= 0 && numerics <= 2, kOp, "numerics", "be in 0..2", numerics);
+  LOWBIT_CHECK(numerics >= 0 && numerics <= 3, kOp, "numerics", "be in 0..3", numerics);
+  LOWBIT_CHECK(numerics <= 2, kOp, "numerics", "be a mode of this kernel", numerics);
+  LOWBIT_CHECK(!permutation && !low_rank_a && !low_rank_b, kOp, "permutation and low_rank",
+               "be None", "a tensor");
   p.mode = static_cast<LinearMode>(numerics);
   read_bias(bias, device, p);
   require_out(out, x, device, p);

@@ -72,7 +72,8 @@ class Case:
         if self.op == BACKWARD:
             return (x, *weight.tensors, weight.format)
         bias = self._bias(generator, weight.device)
-        return (x, *weight.tensors, bias, weight.format, MODES.index(self.mode))
+        extras = (None, bias, None, None)
+        return (x, *weight.tensors, *extras, weight.format, MODES.index(self.mode))
 
     def _input(self, generator, device) -> torch.Tensor:
         width = self.weight.n if self.op == BACKWARD else self.weight.k
