@@ -346,6 +346,9 @@ def _triton_missing(device: torch.device) -> str | None:
 # They ask and set the instruction set of the CPU kernels (csrc/cpu/isa.cpp); see native.use_isa.
 LIBRARY.define("_cpu_isa(str request) -> str")
 LIBRARY.define("_cpu_default_isa(str request) -> str")
+# Bytes and operations a second at most (csrc/cpu/probe.cpp); see bench/probe.py.
+LIBRARY.define("_probe_read(Tensor buffer) -> float")
+LIBRARY.define("_probe_peak(str kind) -> float")
 add_backend(Backend("reference", None, 0, lambda device: None))
 add_backend(Backend("cpu", "cpu", 20, _library_missing("_ops_cpu")))
 add_backend(Backend("cuda", "cuda", 20, _cuda_missing))

@@ -66,18 +66,37 @@ class Entry:
 
     weight is the float matrix that the operands stand for: errors of the computation are measured
     against it, errors of the weight against the original.
+    Operands that are not plain tensors (a session, packed parameters) need `another`, which makes
+    the same operands anew in memory of their own, and `nbytes`, their size.
+    arithmetic: "fp32", "bf16" or "int8", what multiplies: the rate is a share of that peak. planes:
+    multiplications for each product of the matrices; int8 in one plane is quantized activations.
     """
 
     name: str
     call: Callable[..., torch.Tensor]
-    operands: tuple[torch.Tensor | None, ...]
+    operands: tuple
     weight: torch.Tensor
     context: Callable = contextlib.nullcontext
+    another: Callable[[], tuple] | None = None
+    nbytes: int | None = None
+    arithmetic: str = "fp32"
+    planes: int = 1
 
     @property
     def operand_bytes(self) -> int:
         """Bytes of the weight, metadata included."""
+        if self.nbytes is not None:
+            return self.nbytes
         return sum(t.numel() * t.element_size() for t in self.operands if t is not None)
+
+
+# mode -> (arithmetic, planes) of our kernels.
+_ARITHMETIC = {
+    "exact": ("fp32", 1),
+    "fp16": ("fp32", 1),
+    "bf16": ("bf16", 1),
+    "int8x2": ("int8", 2),
+}
 
 
 def own_entry(workload: Workload, backend: str) -> Entry:
@@ -88,17 +107,21 @@ def own_entry(workload: Workload, backend: str) -> Entry:
     if failure:
         raise check.CheckFailure(f"{op.name} on {backend}, {workload.case}: {failure}")
     before = 0 if op.name == DEQUANTIZE else 1
-    head, tail = workload.args[:before], workload.args[before + 5 :]
+    tensors = workload.weight.tensors
+    head, tail = workload.args[:before], workload.args[before + len(tensors) :]
     isa = f" ({native.isa()})" if backend == "cpu" else ""
     call = op.overload
     if op.name == DEQUANTIZE:  # its result is so large that page faults of fresh memory take over
         call, tail = _into_given_output(op), (*tail, op.allocate(*workload.args))
+    arithmetic, planes = _ARITHMETIC[workload.case.mode]
     return Entry(
         f"lowbit {backend}{isa}",
         lambda *tensors: call(*head, *tensors, *tail),
-        workload.weight.tensors,
+        tensors,
         workload.layer.plain,
         lambda: registry.use_backend(backend),
+        arithmetic=arithmetic,
+        planes=planes,
     )
 
 
