@@ -17,16 +17,22 @@ import torch
 
 from lowbit.bench.weight_specs import WeightSpec
 from lowbit.errors import dtype_name
+from lowbit.formats.layouts import canonical_parts, panel_parts
 from lowbit.formats.numerics import MODES
+from lowbit.formats.packing import plane_words
+from lowbit.formats.panels import panel_count, panel_words
 from lowbit.formats.tables import TABLE_NAMES
 from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_DTYPES, ZERO_KINDS
 from lowbit.formats.weights import QuantizedWeight
 from lowbit.ops.weight_only_linear import X_DTYPES
 
 LINEAR, BACKWARD = "weight_only_linear", "weight_only_linear_backward"
-DEQUANTIZE = "dequantize_weight"
+DEQUANTIZE, PREPACK, UNPACK = "dequantize_weight", "prepack_weight", "unpack_weight"
+# Ops on the packed codes alone, and all that take a weight and no x.
+PACKING = (PREPACK, UNPACK)
+WITHOUT_X = (DEQUANTIZE, *PACKING)
 # What an op takes besides a weight and a dtype; for the other ops a Case ignores it.
-AXES = {LINEAR: ("rows", "mode"), BACKWARD: ("rows",), DEQUANTIZE: ()}
+AXES = {LINEAR: ("rows", "mode"), BACKWARD: ("rows",)} | dict.fromkeys(WITHOUT_X, ())
 VIEWS = ("contiguous", "offset", "padded", "strided", "transposed", "expanded")
 BIASES = ("none", "x", "float32", "strided")
 
@@ -36,7 +42,8 @@ class Case:
     """A call of an op on a quantized weight.
 
     rows: the leading dimensions of x (of grad for the backward op). dtype: that of x or grad, or
-    of the result of dequantize_weight. view: how x lies in memory; what lies around it is NaN.
+    of the result of dequantize_weight; packing has none. view: how x lies in memory; what lies
+    around it is NaN.
     """
 
     op: str
@@ -49,8 +56,9 @@ class Case:
     nonfinite: bool = False
 
     def __str__(self) -> str:
-        parts = [str(self.weight), dtype_name(self.dtype)]
-        if self.op != DEQUANTIZE:
+        parts = [str(self.weight)]
+        parts += [dtype_name(self.dtype)] if self.op not in PACKING else []
+        if self.op not in WITHOUT_X:
             parts.append("M" + "x".join(map(str, self.rows)))
             parts += [part for part in (self.mode,) if part != "exact"]
             parts += [f"bias.{self.bias}"] if self.bias != "none" else []
@@ -67,6 +75,10 @@ class Case:
         """The flat arguments of the op on a weight that is there already."""
         if self.op == DEQUANTIZE:
             return (*weight.tensors, weight.format, self.dtype)
+        if self.op in PACKING:
+            source = panel_parts if self.op == UNPACK else canonical_parts
+            (codes, *_), fmt = source(weight.tensors, weight.format)
+            return codes, fmt
         generator = torch.Generator().manual_seed(seed)
         x = self._input(generator, weight.device)
         if self.op == BACKWARD:
@@ -97,14 +109,18 @@ class Case:
 
     @property
     def flops(self) -> int:
-        """Multiplications and additions of the matrix product; one a weight for dequantize."""
+        """Multiplications and additions of the matrix product; else one operation a weight."""
         size = self.weight.n * self.weight.k
-        return size if self.op == DEQUANTIZE else 2 * self.m * size
+        return size if self.op in WITHOUT_X else 2 * self.m * size
 
     @property
     def bytes(self) -> int:
         """Bytes that must move: weight, input and result, each once."""
         n, k = self.weight.n, self.weight.k
+        if self.op in PACKING:
+            groups = self.weight.block_k or k
+            panels = 4 * panel_count(n) * panel_words(self.weight.bits, k, groups)
+            return panels + 4 * n * sum(plane_words(self.weight.bits, k))
         elements = n * k if self.op == DEQUANTIZE else self.m * (n + k)
         return self.weight.nbytes + elements * self.dtype.itemsize
 
@@ -274,8 +290,17 @@ def _dequantize_cases() -> tuple[Case, ...]:
     return tuple(dict.fromkeys(cases + mixed))
 
 
+def _packing_cases(op: str) -> tuple[Case, ...]:
+    """Bits, groups, tails and slices; scales and zeros are no part of it."""
+    specs = [*_shapes(), *_cuts(), *(c.weight for c in _mixed(DEQUANTIZE, 40))]
+    specs += [WeightSpec(n=n, k=k, bits=b) for b in range(1, 9) for n, k in ((64, 128), (130, 77))]
+    return tuple(dict.fromkeys(Case(op, spec) for spec in specs))
+
+
 CASES: dict[str, tuple[Case, ...]] = {
     LINEAR: _linear_cases(LINEAR),
     BACKWARD: _linear_cases(BACKWARD),
     DEQUANTIZE: _dequantize_cases(),
+    PREPACK: _packing_cases(PREPACK),
+    UNPACK: _packing_cases(UNPACK),
 }
