@@ -43,18 +43,25 @@ def oracle_weight(qweight, scales, zeros, table, s0, fmt: WeightFormat) -> torch
     Each product or sum of two float32 numbers is computed in float64 and rounded to float32, which
     rounds once, as float64 has more than twice the digits.
     """
-    codes, column = _gather(qweight, _canonical_bits(fmt)), torch.arange(fmt.k)
-    row, group = torch.arange(fmt.n)[:, None] // fmt.block_n, column[None, :] // fmt.block_k
-    scale = scales.double()[row, group]
+    codes = _gather(qweight, _panel_bits(fmt) if fmt.layout else _canonical_bits(fmt))
+    scale = _spread(scales, fmt)
     if s0 is not None:
         scale = (scale * s0.double().reshape(-1, 1)).float().double()
     t = (codes.float() if table is None else table[codes]).double()
     kind = ZERO_KINDS[fmt.zero_kind]
-    zero = zeros.double()[row, group] if zeros is not None else 2.0 ** (fmt.bits - 1)
+    zero = _spread(zeros, fmt) if zeros is not None else 2.0 ** (fmt.bits - 1)
     if kind in ("midpoint", "code"):
         t = (t - zero).float().double()
     w = (t * scale).float().double()
     return ((w + zero) if kind == "value" else w).float()
+
+
+def _spread(scales: torch.Tensor, fmt: WeightFormat) -> torch.Tensor:
+    """The scale or zero of each element, in float64."""
+    row, group = torch.arange(fmt.n)[:, None], torch.arange(fmt.k)[None] // fmt.block_k
+    if scales.dim() == 3:
+        return scales.double()[row // 64, group, row % 64]
+    return scales.double()[row // fmt.block_n, group]
 
 
 def _canonical_bits(fmt: WeightFormat) -> Bits:

@@ -2,12 +2,7 @@
 
 import torch
 
-from lowbit.formats.panels import (
-    pack_panels,
-    pack_row_scales,
-    unpack_panels,
-    unpack_row_scales,
-)
+from lowbit.formats.panels import pack_row_scales, unpack_panels, unpack_row_scales
 from lowbit.formats.weight_format import CANONICAL, PANELS, WeightFormat
 
 Parts = tuple[torch.Tensor | None, ...]
@@ -26,20 +21,11 @@ def parts_with_codes(
 
 def canonical_parts(tensors: Parts, fmt: WeightFormat) -> tuple[Parts, WeightFormat]:
     """The parts and format in the canonical layout; themselves if they are."""
-    return _parts_in(CANONICAL, unpack_panels, tensors, fmt)
-
-
-def panel_parts(tensors: Parts, fmt: WeightFormat) -> tuple[Parts, WeightFormat]:
-    """The parts and format in the layout panels; themselves if they are."""
-    return _parts_in(PANELS, pack_panels, tensors, fmt)
-
-
-def _parts_in(layout: int, convert, tensors: Parts, fmt: WeightFormat):
-    if fmt.layout == layout:
+    if fmt.layout == CANONICAL:
         return tensors, fmt
-    codes = tensors[0].new_empty(fmt._replace(layout=layout).code_shape)
-    convert(tensors[0], fmt.bits, fmt.k, fmt.block_k, codes)
-    return parts_with_codes(codes, tensors, fmt, layout)
+    codes = tensors[0].new_empty(fmt._replace(layout=CANONICAL).code_shape)
+    unpack_panels(tensors[0], fmt.bits, fmt.k, fmt.block_k, codes)
+    return parts_with_codes(codes, tensors, fmt, CANONICAL)
 
 
 def _relaid(scales: torch.Tensor, n: int, layout: int) -> torch.Tensor:
