@@ -13,7 +13,7 @@ import torch
 
 from lowbit import native, registry
 from lowbit.bench import check
-from lowbit.bench.cases import BACKWARD, DEQUANTIZE, Case
+from lowbit.bench.cases import BACKWARD, PACKING, WITHOUT_X, Case
 from lowbit.bench.weight_specs import WeightSpec
 from lowbit.formats.weights import QuantizedWeight
 
@@ -106,12 +106,12 @@ def own_entry(workload: Workload, backend: str) -> Entry:
     failure = check.compare(got, check.expected(op.name, workload.args)).failure
     if failure:
         raise check.CheckFailure(f"{op.name} on {backend}, {workload.case}: {failure}")
-    before = 0 if op.name == DEQUANTIZE else 1
-    tensors = workload.weight.tensors
+    before = 0 if op.name in WITHOUT_X else 1
+    tensors = workload.args[:1] if op.name in PACKING else workload.weight.tensors
     head, tail = workload.args[:before], workload.args[before + len(tensors) :]
     isa = f" ({native.isa()})" if backend == "cpu" else ""
     call = op.overload
-    if op.name == DEQUANTIZE:  # its result is so large that page faults of fresh memory take over
+    if op.name in WITHOUT_X:  # the result is so large that page faults of fresh memory take over
         call, tail = _into_given_output(op), (*tail, op.allocate(*workload.args))
     arithmetic, planes = _ARITHMETIC[workload.case.mode]
     return Entry(
@@ -145,18 +145,23 @@ def peers() -> dict[str, ModuleType]:
 
 def product(op: str, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """What the op computes from a plain matrix w[N, K]."""
-    if op == DEQUANTIZE:
+    if op in WITHOUT_X:
         return w
     return torch.matmul(x, w) if op == BACKWARD else torch.nn.functional.linear(x, w)
 
 
 def errors(workload: Workload, entry: Entry) -> tuple[float, float]:
-    """(weight error, compute error): relative root mean squares, the latter on some columns."""
+    """(weight error, compute error): relative root mean squares, the latter on some columns.
+
+    Packed codes are right or wrong, and were checked: they have no compute error.
+    """
     op, w = workload.case.op, entry.weight.cpu()
+    if op in PACKING:
+        return _relative(w.float(), workload.layer.original), 0.0
     with entry.context():
         got = entry.call(*entry.operands).cpu()
     weight_error = _relative(w.float(), workload.layer.original)
-    if op != DEQUANTIZE:
+    if op not in WITHOUT_X:
         w = (w[:, :_COLUMNS] if op == BACKWARD else w[:_COLUMNS]).double()
         got = got[..., :_COLUMNS].double()
     return weight_error, _relative(got, product(op, workload.x.cpu().double(), w))
