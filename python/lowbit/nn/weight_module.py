@@ -106,12 +106,18 @@ class WeightModule(torch.nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # As a QuantizedWeight, which can be pickled with float8 scales (torch 2.13 fails on those).
+        weight: Any = self.weight
+        if weight.device.type == "cpu" and weight.qweight.is_shared():
+            # For another process: it gets this memory, where a QuantizedWeight may give a copy.
+            weight = weight.parts, tuple(weight.format)
         buffers = {name: t for name, t in self._buffers.items() if name not in PARTS}
-        return {**self.__dict__, "_buffers": buffers, "_weight": self.weight}
+        return {**self.__dict__, "_buffers": buffers, "_weight": weight}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         weight, own = state.pop("_weight"), state["_buffers"]
+        if isinstance(weight, tuple):
+            weight = _weight_of(*weight)
         super().__setstate__({**state, "_buffers": {**dict.fromkeys(PARTS), **own}})
         self._take(self._laid_out(weight, weight.device))
 
