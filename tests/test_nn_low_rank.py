@@ -204,3 +204,16 @@ def test_quantize_model_with_a_rank():
     with torch.no_grad():
         errors = [(m(x) - original(x)).norm() for m in (model, coarse)]
     assert errors[0] < errors[1]
+
+
+def test_parametrized_addends_are_used():
+    class Doubled(torch.nn.Module):
+        def forward(self, tensor):
+            return 2 * tensor
+
+    module, doubled = make(), make()
+    for name in ("bias", "low_rank_b"):
+        torch.nn.utils.parametrize.register_parametrization(doubled, name, Doubled())
+    with torch.no_grad():
+        module.bias.mul_(2), module.low_rank_b.mul_(2)
+    assert torch.equal(doubled(inputs()), module(inputs()))
