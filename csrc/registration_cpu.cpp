@@ -13,18 +13,31 @@ void dequantize_weight(const Tensor& qweight, const Tensor& scales, const Option
 
 void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& scales,
                         const OptionalTensor& zeros, const OptionalTensor& table,
-                        const OptionalTensor& s0, const OptionalTensor& bias,
-                        const std::vector<int64_t>& format, int64_t numerics, const Tensor& out);
+                        const OptionalTensor& s0, const OptionalTensor& permutation,
+                        const OptionalTensor& bias, const OptionalTensor& low_rank_a,
+                        const OptionalTensor& low_rank_b, const std::vector<int64_t>& format,
+                        int64_t numerics, const Tensor& out);
+
+double probe_read(const Tensor& buffer);
+double probe_peak(std::string kind);
+
+void prepack_weight(const Tensor& qweight, const std::vector<int64_t>& format, const Tensor& out);
+
+void unpack_weight(const Tensor& qweight, const std::vector<int64_t>& format, const Tensor& out);
 
 }  // namespace lowbit::cpu
 
 STABLE_TORCH_LIBRARY_IMPL(lowbit, CPU, m) {
   m.impl("dequantize_weight__cpu", TORCH_BOX(&lowbit::cpu::dequantize_weight));
+  m.impl("prepack_weight__cpu", TORCH_BOX(&lowbit::cpu::prepack_weight));
+  m.impl("unpack_weight__cpu", TORCH_BOX(&lowbit::cpu::unpack_weight));
   m.impl("weight_only_linear__cpu", TORCH_BOX(&lowbit::cpu::weight_only_linear));
+  m.impl("_probe_read", TORCH_BOX(&lowbit::cpu::probe_read));
 }
 
 // Without a tensor argument there is no device to dispatch on.
 STABLE_TORCH_LIBRARY_IMPL(lowbit, CompositeExplicitAutograd, m) {
   m.impl("_cpu_isa", TORCH_BOX(&lowbit::cpu::cpu_isa));
   m.impl("_cpu_default_isa", TORCH_BOX(&lowbit::cpu::cpu_default_isa));
+  m.impl("_probe_peak", TORCH_BOX(&lowbit::cpu::probe_peak));
 }

@@ -255,6 +255,14 @@ inline WeightFormat read_weight_format(const char* op, const std::vector<int64_t
           static_cast<WeightLayout>(f[7])};
 }
 
+// For ops and kernels that read one layout only.
+inline void require_layout(const char* op, const WeightFormat& f, WeightLayout layout) {
+  static constexpr const char* kNames[] = {"canonical", "panels"};
+  LOWBIT_CHECK(f.layout == layout, op, "format",
+               std::string("have the layout ") + kNames[static_cast<int>(layout)],
+               kNames[static_cast<int>(f.layout)]);
+}
+
 inline void read_qweight(const char* op, const Tensor& t, Device device, WeightView& view) {
   require_device(op, "qweight", t, device);
   require_dtype(op, "qweight", t, {ElementType::kInt32});

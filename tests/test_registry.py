@@ -134,7 +134,7 @@ def test_a_missing_library_is_the_reason(op, backends):
 def test_explain_of_real_ops():
     weight = lowbit.quantize_weight(torch.randn(4, 32))
     choice = lowbit.explain("weight_only_linear", torch.randn(2, 32), weight)
-    assert choice.problem.element == "uint4" and choice.problem.mode == "exact"
+    assert choice.problem.element == "uint4" and choice.problem.mode == "int8x2"
     assert "  runs on: " in str(choice)
     with pytest.raises(ValueError, match=r"explain: op must be one of .*, got 'nothing'"):
         lowbit.explain("nothing")

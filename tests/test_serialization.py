@@ -166,11 +166,11 @@ def test_identity_equality_and_hash():
 
 def test_pytree_leaves_are_the_tensors(weight):
     leaves, spec = pytree.tree_flatten(weight)
-    assert [leaf is tensor for leaf, tensor in zip(leaves, weight.tensors, strict=True)]
+    assert [leaf is tensor for leaf, tensor in zip(leaves, weight.parts, strict=True)]
     dumped = pytree.treespec_dumps(spec)
     check_same(pytree.tree_unflatten(leaves, pytree.treespec_loads(dumped)), weight)
     paths = [pytree.keystr(path) for path, _ in pytree.tree_flatten_with_path(weight)[0]]
-    assert paths == [".qweight", ".scales", ".zeros", ".table", ".s0"]
+    assert paths == [".qweight", ".scales", ".zeros", ".table", ".s0", ".permutation"]
 
 
 def test_tree_map_may_put_anything_in_the_leaves(weight):

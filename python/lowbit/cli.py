@@ -7,16 +7,13 @@ import json
 import os
 import sys
 import time
-from pathlib import Path
 
 import torch
 
 from lowbit import __version__, native, registry
-from lowbit.bench import arguments, info, report, results, runner, sweep
+from lowbit.bench import arguments, bench_command, info, report, sweep
 from lowbit.bench.arguments import Parser, UsageError
-from lowbit.bench.cases import LINEAR, Case
-from lowbit.bench.entries import peers
-from lowbit.bench.load import load_average
+from lowbit.bench.cases import Case
 from lowbit.bench.weight_specs import WeightSpec
 from lowbit.errors import dtype_name
 from lowbit.formats.numerics import MODES
@@ -25,7 +22,6 @@ from lowbit.formats.tables import TABLE_NAMES
 from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_KINDS
 
 _SCALES = {dtype_name(dtype): dtype for dtype in SCALE_DTYPES}
-_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 _EXAMPLES = """\
 examples:
   lowbit info                              what is installed, and which backends run here
@@ -47,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         return args.run(args)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return _INTERRUPTED
+        return arguments.INTERRUPTED
     except UsageError as error:
         print(f"lowbit {args.command}: {error}", file=sys.stderr)
         return 2
@@ -65,8 +61,10 @@ def _parser() -> Parser:
     )
     top.add_argument("--version", action="version", version=f"lowbit {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_info, _add_support, _add_explain, _add_check, _add_bench):
+    for add in (_add_info, _add_support, _add_explain, _add_check):
         add(commands)
+    for module in (bench_command,):
+        module.add(commands)
     return top
 
 
@@ -94,11 +92,13 @@ def _run_support(args) -> int:
 
 def _add_explain(commands) -> None:
     command = commands.add_parser("explain", help="which backend a call runs on, and why")
-    command.add_argument("op", type=_op(), metavar="OP", help=_op_names())
+    command.add_argument("op", type=arguments.op_name(), metavar="OP", help=_op_names())
     command.add_argument("--m", type=arguments.integer(0), help="rows of x, default 1")
     command.add_argument("--n", type=arguments.integer(0), default=4096, help="rows of the weight")
     command.add_argument("--k", type=arguments.integer(1), default=4096, help="columns of both")
-    _add_format(command)
+    command.add_argument("--bits", type=arguments.integer(1, 8), default=4)
+    command.add_argument("--mode", choices=MODES, help="numeric mode, default exact")
+    arguments.add_format(command)
     command.add_argument(
         "--zeros", choices=ZERO_KINDS, help="zero kind, default: what quantize_weight gives"
     )
@@ -136,9 +136,11 @@ def _usual_zeros(bits: int, table: str) -> str:
 
 def _add_check(commands) -> None:
     command = commands.add_parser("check", help="every backend against the float64 oracle")
-    command.add_argument("op", nargs="*", type=_op(), metavar="OP", help=f"default: {_op_names()}")
-    _add_list(command, "--backend", list(registry.BACKENDS))
-    _add_list(command, "--isa", list(native.ISAS))
+    command.add_argument(
+        "op", nargs="*", type=arguments.op_name(), metavar="OP", help=f"default: {_op_names()}"
+    )
+    arguments.add_list(command, "--backend", list(registry.BACKENDS))
+    arguments.add_list(command, "--isa", list(native.ISAS))
     command.add_argument("--seed", type=arguments.integer(0), default=0)
     command.add_argument("--case", metavar="TEXT", help="only cases whose name contains this")
     command.set_defaults(run=_run_check)
@@ -163,111 +165,6 @@ def _run_check(args) -> int:
         print("", *failures, sep="\n")
     print("", sweep.summary(done, time.monotonic() - start), sep="\n")
     return 1 if failures or not any(tally.passed for tally in done) else 0
-
-
-def _add_bench(commands) -> None:
-    command = commands.add_parser("bench", help="checked, then timed beside peers")
-    command.add_argument(
-        "op", nargs="?", type=_op(), metavar="OP", default=LINEAR, help=_op_names()
-    )
-    command.add_argument("--quick", action="store_true", help="two cases in about ten seconds")
-    command.add_argument(
-        "--shapes", type=arguments.shapes, help='cross product, "M=1,16;N=4096;K=4096"'
-    )
-    _add_format(command)
-    command.add_argument("--symmetric", action="store_true", help="no stored zero points")
-    _add_list(command, "--backends", [*registry.BACKENDS, *peers()])
-    command.add_argument("--threads", type=arguments.integers, default=(), help="such as 1,2")
-    command.add_argument("--min-time", type=arguments.seconds, help="seconds a backend and case")
-    command.add_argument(
-        "-o",
-        "--output",
-        choices=results.FORMATS,
-        default="md",
-        help="md: a table (the default); csv: plain numbers, shares as fractions, and load, "
-        "machine, versions and repro as columns of every line; json: all that and each sample",
-    )
-    command.add_argument(
-        "--out", type=Path, metavar="FILE", help="write there, at once when all is done"
-    )
-    command.set_defaults(run=_run_bench)
-
-
-def _run_bench(args) -> int:
-    """Reports what was timed, also when interrupted; 1 if a result was wrong."""
-    plan = _plan(args)
-    if args.out:
-        arguments.prepare_file(args.out)
-    rows, interrupted, load = [], False, load_average()
-    try:
-        for row in runner.run(plan):
-            rows.append(row)
-            if sys.stderr.isatty():
-                print(f"{row.case}: {row.backend}", file=sys.stderr)
-    except KeyboardInterrupt:
-        interrupted = True
-    _tell(args, results.Run(rows, args.device, args.argv, (load, load_average())))
-    return _INTERRUPTED if interrupted else int(any(row.failed for row in rows))
-
-
-def _plan(args) -> runner.Plan:
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device must be one that torch sees, got cuda; try --device cpu")
-    arguments.require_axis(args.op, "mode", "--mode", args.mode)
-    if args.shapes and "M" in args.shapes:
-        arguments.require_axis(args.op, "rows", "--shapes M", ",".join(map(str, args.shapes["M"])))
-    rows, layers = runner.ROWS, runner.LAYERS
-    if args.quick:
-        rows, layers = runner.QUICK_ROWS, runner.QUICK_LAYERS
-    if args.shapes:
-        layers = tuple((n, k) for n in args.shapes["N"] for k in args.shapes["K"])
-        rows = args.shapes.get("M", rows)
-    return runner.Plan(
-        op=args.op,
-        layers=layers,
-        rows=rows,
-        bits=args.bits,
-        group_size=args.group_size,
-        dtype=args.dtype,
-        mode=args.mode or MODES[0],
-        symmetric=args.symmetric,
-        backends=args.backends,
-        threads=args.threads,
-        min_time=args.min_time or (0.1 if args.quick else 0.5),
-        device=args.device,
-        quick=args.quick,
-    )
-
-
-def _tell(args, run: results.Run) -> None:
-    if args.out:
-        results.write(args.out, results.FORMATS[args.output](run))
-    elif args.output == "md":
-        print(results.heading(run), end="\n\n")
-        report.show(results.COLUMNS, map(results.cells, run.rows))
-        print(f"\nrepro: {run.repro}")
-    else:
-        sys.stdout.write(results.FORMATS[args.output](run))
-
-
-def _add_format(command) -> None:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    command.add_argument("--bits", type=arguments.integer(1, 8), default=4)
-    command.add_argument("--group-size", type=arguments.group_size, default=128, help="-1: a row")
-    command.add_argument(
-        "--dtype", type=arguments.dtype, default=torch.float32, help=", ".join(arguments.DTYPES)
-    )
-    command.add_argument("--mode", choices=MODES, help="numeric mode, default exact")
-    command.add_argument("--device", choices=("cpu", "cuda"), default=device)
-
-
-def _add_list(command, flag: str, names: list[str]) -> None:
-    text = "some of " + ", ".join(names)
-    command.add_argument(flag, type=arguments.list_of(names), default=(), metavar="LIST", help=text)
-
-
-def _op():
-    return arguments.one_of(list(registry.OPS))
 
 
 def _op_names() -> str:

@@ -72,6 +72,12 @@ def require_shape(where: str, argument: str, tensor: torch.Tensor, shape: Iterab
         refuse(where, argument, f"have shape {list(shape)}", list(tensor.shape))
 
 
+def require_contiguous(where: str, argument: str, tensor: torch.Tensor) -> None:
+    """ValueError unless the tensor is dense in its order of dimensions."""
+    if not tensor.is_contiguous():
+        refuse(where, argument, "be contiguous", f"strides {list(tensor.stride())}")
+
+
 def require_range(where: str, argument: str, field: str, value: int, low: int, high: int) -> None:
     """ValueError unless low <= value <= high."""
     if not low <= value <= high:

@@ -193,9 +193,10 @@ class Op:
     def _kernel(self, args: tuple) -> Callable:
         key = (self.problem(*args), getattr(_local, "backend", None))
         kernel = self._chosen.get(key)
-        return kernel if kernel is not None else self._resolve(*key)
+        return kernel if kernel is not None else self._resolve(args, *key)
 
-    def _resolve(self, problem: Any, forced: str | None) -> Callable:
+    def _resolve(self, args: tuple, problem: Any, forced: str | None) -> Callable:
+        self.check(*args)  # before a warning about the backend of a call that is refused
         # An op without a public function is a part of another: backward has fewer kernels.
         internal = self.flatten is None and forced not in self._kernels
         choice = self.choose(problem, None if internal else forced)
@@ -345,6 +346,9 @@ def _triton_missing(device: torch.device) -> str | None:
 # They ask and set the instruction set of the CPU kernels (csrc/cpu/isa.cpp); see native.use_isa.
 LIBRARY.define("_cpu_isa(str request) -> str")
 LIBRARY.define("_cpu_default_isa(str request) -> str")
+# Bytes and operations a second at most (csrc/cpu/probe.cpp); see bench/probe.py.
+LIBRARY.define("_probe_read(Tensor buffer) -> float")
+LIBRARY.define("_probe_peak(str kind) -> float")
 add_backend(Backend("reference", None, 0, lambda device: None))
 add_backend(Backend("cpu", "cpu", 20, _library_missing("_ops_cpu")))
 add_backend(Backend("cuda", "cuda", 20, _cuda_missing))

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import torch
 
+from lowbit import registry
 from lowbit.bench.cases import AXES
 from lowbit.errors import dtype_name
 from lowbit.ops.weight_only_linear import X_DTYPES
@@ -18,6 +19,7 @@ from lowbit.ops.weight_only_linear import X_DTYPES
 DTYPES = {dtype_name(dtype): dtype for dtype in X_DTYPES}
 _SHORT = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _AXES = ("M", "N", "K")
+INTERRUPTED = 130  # the exit status of 128 + SIGINT, as shells report it
 
 
 class UsageError(Exception):
@@ -71,10 +73,10 @@ def _number(kind: type, text: str, need: str, fits: Callable[[Any], bool]) -> An
     return value if fits(value) else refuse(need, text)
 
 
-def integers(text: str) -> tuple[int, ...]:
-    """Positive integers with commas between."""
-    parse_one = integer(1)
-    return tuple(dict.fromkeys(parse_one(part) for part in text.split(",")))
+def integers(low: int, high: int | None = None) -> Callable[[str], tuple[int, ...]]:
+    """Integers from low up to high with commas between."""
+    parse_one = integer(low, high)
+    return lambda text: tuple(dict.fromkeys(parse_one(part) for part in text.split(",")))
 
 
 def group_size(text: str) -> int:
@@ -95,12 +97,32 @@ def dtype(text: str) -> torch.dtype:
 
 
 def shapes(text: str) -> dict[str, tuple[int, ...]]:
-    """ "M=1,16;N=4096;K=4096" as a dict; M may be missing."""
+    """ "M=1,16;N=4096;K=4096" as a dict; M may be missing, and N and K together."""
     parts = [part.partition("=") for part in text.split(";") if part.strip()]
     axes = {name.strip().upper(): values for name, _, values in parts}
-    if set(axes) - set(_AXES) or not {"N", "K"} <= set(axes) or len(axes) != len(parts):
+    whole = axes and not set(axes) - set(_AXES) and ("N" in axes) == ("K" in axes)
+    if not whole or len(axes) != len(parts):
         refuse('look like "M=1,16;N=4096;K=4096"', text)
-    return {name: integers(values) for name, values in axes.items()}
+    return {name: integers(1)(values) for name, values in axes.items()}
+
+
+def op_name(*more: str) -> Callable[[str], str]:
+    """The name of an op, or one of `more`."""
+    return one_of([*registry.OPS, *more])
+
+
+def add_list(command: argparse.ArgumentParser, flag: str, names: Sequence[str]) -> None:
+    """An option that takes some of the names."""
+    text = "some of " + ", ".join(names)
+    command.add_argument(flag, type=list_of(names), default=(), metavar="LIST", help=text)
+
+
+def add_format(command: argparse.ArgumentParser) -> None:
+    """The options that a call has besides its shape and bits."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    command.add_argument("--group-size", type=group_size, default=128, help="-1: a row")
+    command.add_argument("--dtype", type=dtype, default=torch.float32, help=", ".join(DTYPES))
+    command.add_argument("--device", choices=("cpu", "cuda"), default=device)
 
 
 def require_axis(op: str, axis: str, option: str, value: int | str | None) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from lowbit import native, registry
 from lowbit.bench import check
-from lowbit.bench.cases import BACKWARD, DEQUANTIZE, Case
+from lowbit.bench.cases import BACKWARD, PACKING, WITHOUT_X, Case
 from lowbit.bench.weight_specs import WeightSpec
 from lowbit.formats.weights import QuantizedWeight
 
@@ -66,18 +66,37 @@ class Entry:
 
     weight is the float matrix that the operands stand for: errors of the computation are measured
     against it, errors of the weight against the original.
+    Operands that are not plain tensors (a session, packed parameters) need `another`, which makes
+    the same operands anew in memory of their own, and `nbytes`, their size.
+    arithmetic: "fp32", "bf16" or "int8", what multiplies: the rate is a share of that peak. planes:
+    multiplications for each product of the matrices; int8 in one plane is quantized activations.
     """
 
     name: str
     call: Callable[..., torch.Tensor]
-    operands: tuple[torch.Tensor | None, ...]
+    operands: tuple
     weight: torch.Tensor
     context: Callable = contextlib.nullcontext
+    another: Callable[[], tuple] | None = None
+    nbytes: int | None = None
+    arithmetic: str = "fp32"
+    planes: int = 1
 
     @property
     def operand_bytes(self) -> int:
         """Bytes of the weight, metadata included."""
+        if self.nbytes is not None:
+            return self.nbytes
         return sum(t.numel() * t.element_size() for t in self.operands if t is not None)
+
+
+# mode -> (arithmetic, planes) of our kernels.
+_ARITHMETIC = {
+    "exact": ("fp32", 1),
+    "fp16": ("fp32", 1),
+    "bf16": ("bf16", 1),
+    "int8x2": ("int8", 2),
+}
 
 
 def own_entry(workload: Workload, backend: str) -> Entry:
@@ -87,18 +106,22 @@ def own_entry(workload: Workload, backend: str) -> Entry:
     failure = check.compare(got, check.expected(op.name, workload.args)).failure
     if failure:
         raise check.CheckFailure(f"{op.name} on {backend}, {workload.case}: {failure}")
-    before = 0 if op.name == DEQUANTIZE else 1
-    head, tail = workload.args[:before], workload.args[before + 5 :]
+    before = 0 if op.name in WITHOUT_X else 1
+    tensors = workload.args[:1] if op.name in PACKING else workload.weight.tensors
+    head, tail = workload.args[:before], workload.args[before + len(tensors) :]
     isa = f" ({native.isa()})" if backend == "cpu" else ""
     call = op.overload
-    if op.name == DEQUANTIZE:  # its result is so large that page faults of fresh memory take over
+    if op.name in WITHOUT_X:  # the result is so large that page faults of fresh memory take over
         call, tail = _into_given_output(op), (*tail, op.allocate(*workload.args))
+    arithmetic, planes = _ARITHMETIC[workload.case.mode]
     return Entry(
         f"lowbit {backend}{isa}",
         lambda *tensors: call(*head, *tensors, *tail),
-        workload.weight.tensors,
+        tensors,
         workload.layer.plain,
         lambda: registry.use_backend(backend),
+        arithmetic=arithmetic,
+        planes=planes,
     )
 
 
@@ -122,18 +145,23 @@ def peers() -> dict[str, ModuleType]:
 
 def product(op: str, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """What the op computes from a plain matrix w[N, K]."""
-    if op == DEQUANTIZE:
+    if op in WITHOUT_X:
         return w
     return torch.matmul(x, w) if op == BACKWARD else torch.nn.functional.linear(x, w)
 
 
 def errors(workload: Workload, entry: Entry) -> tuple[float, float]:
-    """(weight error, compute error): relative root mean squares, the latter on some columns."""
+    """(weight error, compute error): relative root mean squares, the latter on some columns.
+
+    Packed codes are right or wrong, and were checked: they have no compute error.
+    """
     op, w = workload.case.op, entry.weight.cpu()
+    if op in PACKING:
+        return _relative(w.float(), workload.layer.original), 0.0
     with entry.context():
         got = entry.call(*entry.operands).cpu()
     weight_error = _relative(w.float(), workload.layer.original)
-    if op != DEQUANTIZE:
+    if op not in WITHOUT_X:
         w = (w[:, :_COLUMNS] if op == BACKWARD else w[:_COLUMNS]).double()
         got = got[..., :_COLUMNS].double()
     return weight_error, _relative(got, product(op, workload.x.cpu().double(), w))

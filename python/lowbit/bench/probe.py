@@ -1,13 +1,25 @@
-"""The limits of the machine, measured beside the figures that are compared with them."""
+"""The limits of the machine, measured beside the figures that are compared with them.
+
+With the CPU library: one read-only pass over huge pages a call, and loops of one instruction on
+registers, with the best instruction set of this CPU. Without it, and on a GPU: what torch reaches.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
+from lowbit import native
+from lowbit.bench import huge_pages
+
+# arithmetic -> the instructions that do it (csrc/cpu/probe.cpp); its peak is that of the fastest.
+INSTRUCTIONS = {"fp32": ("fma",), "bf16": (), "int8": ()}
+_PASS_BYTES = 256 << 20
 _PASSES = 3
 _MATRIX = 2048
 _COLUMNS = 4096
@@ -15,29 +27,56 @@ _CACHE = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
 
 
 class Probe:
-    """Read bandwidth of memory and peak of float32 products, at torch's current thread count."""
+    """Read bandwidth and peaks of a device, at torch's current thread count."""
 
     def __init__(self, device: str, quick: bool = False):
         self.device = device
-        elements = _buffer_bytes(device, quick) // 4
-        self._buffer = torch.ones(elements, device=device)
+        self.native = device == "cpu" and native.load("_ops_cpu").loaded
+        nbytes = _buffer_bytes(device, quick)
+        if self.native:
+            buffer = huge_pages.empty(nbytes).view(torch.float32).fill_(1.0)
+            self._windows = itertools.cycle(buffer.split(min(nbytes, _PASS_BYTES) // 4))
+        else:
+            self._buffer = torch.ones(nbytes // 4, device=device)
 
     def bandwidth(self) -> float:
-        """Bytes a second of the fastest read-only pass over a buffer larger than the caches."""
+        """Bytes a second of a read-only pass over memory that is in no cache."""
+        if self.native:
+            with best_isa():
+                return torch.ops.lowbit._probe_read(next(self._windows))
         matrix = self._buffer.view(-1, _COLUMNS)
         vector = matrix.new_ones(_COLUMNS)
         reads = (self._buffer.sum, lambda: torch.mv(matrix, vector))
-        fastest = min(self._fastest(read) for read in reads)
-        return self._buffer.nbytes / fastest
+        return self._buffer.nbytes / min(self._fastest(read) for read in reads)
 
-    def fp32_peak(self) -> float:
-        """Operations a second of a large float32 matrix product."""
-        a = torch.randn(_MATRIX, _MATRIX, device=self.device)
-        return 2.0 * _MATRIX**3 / self._fastest(lambda: torch.mm(a, a))
+    def peaks(self) -> dict[str, float]:
+        """Operations a second of each instruction of INSTRUCTIONS; 0 where the CPU lacks it."""
+        if not self.native:
+            a = torch.randn(_MATRIX, _MATRIX, device=self.device)
+            return {"fma": 2.0 * _MATRIX**3 / self._fastest(lambda: torch.mm(a, a))}
+        names = [name for names in INSTRUCTIONS.values() for name in names]
+        with best_isa():
+            return {name: torch.ops.lowbit._probe_peak(name) for name in names}
 
     def _fastest(self, work: Callable) -> float:
         work()
         return min(timed(work, 1, self.device) for _ in range(_PASSES))
+
+
+def peak_of(arithmetic: str, peaks: dict[str, float]) -> float:
+    """Operations a second of an arithmetic, given those of the instructions; 0 if not known."""
+    return max((peaks.get(name, 0.0) for name in INSTRUCTIONS.get(arithmetic, ())), default=0.0)
+
+
+@contextlib.contextmanager
+def best_isa() -> Iterator[None]:
+    """The limits are those of the CPU, whatever instruction set our kernels are held to."""
+    with contextlib.ExitStack() as stack:
+        for name in reversed(native.ISAS):
+            with contextlib.suppress(RuntimeError):  # this CPU or build lacks it
+                stack.enter_context(native.use_isa(name))
+                break
+        yield
 
 
 def timed(work: Callable, repeats: int, device: str) -> float:
@@ -60,7 +99,8 @@ def _buffer_bytes(device: str, quick: bool) -> int:
     """Twice the last-level cache within 256 MiB and 1 GiB: more would not fit small machines."""
     if quick or device == "cuda":
         return 256 << 20 if device == "cpu" else 2 << 30
-    return min(max(2 * cache_bytes(), 256 << 20), 1 << 30)
+    whole = min(max(2 * cache_bytes(), _PASS_BYTES), 1 << 30)
+    return whole // _PASS_BYTES * _PASS_BYTES
 
 
 def cache_bytes() -> int:

@@ -16,36 +16,45 @@ import torch
 
 from lowbit import __version__
 from lowbit.bench import info
+from lowbit.bench.bars.evaluators import Outcome
 from lowbit.bench.report import markdown
-from lowbit.bench.runner import Row
+from lowbit.bench.rows import Row
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # Column -> (how a table shows it, the number)
 _FIGURES: dict[str, tuple[str, Callable[[Row], float | None]]] = {
+    "p25 us": (".1f", lambda row: row.fast * 1e6),
     "median us": (".1f", lambda row: row.median * 1e6),
     "IQR us": (".1f", lambda row: row.spread * 1e6),
-    "GB/s": (".1f", lambda row: row.bytes / row.median / 1e9),
-    "of bandwidth": (".0%", lambda row: row.bytes / row.median / row.bandwidth),
-    "GFLOP/s": (".1f", lambda row: row.flops / row.median / 1e9),
-    "of fp32 peak": (".0%", lambda row: row.flops / row.median / row.peak),
+    "GB/s": (".1f", lambda row: _rate(row.bytes, row)),
+    "of bandwidth": (".0%", lambda row: row.share_of_bandwidth),
+    "GFLOP/s": (".1f", lambda row: _rate(row.flops, row)),
+    "of peak": (".0%", lambda row: row.share_of_peak),
     "x torch fp32": (".2f", lambda row: row.speedup),
-    "bits/weight": (".2f", lambda row: row.bits),
+    "bits/weight": (".2f", lambda row: row.bits or None),
     "weight err": (".2e", lambda row: row.weight_error),
     "compute err": (".1e", lambda row: row.compute_error),
+    "dropped": ("d", lambda row: row.dropped),
 }
-COLUMNS = ("case", "threads", "backend", *_FIGURES, "note")
+COLUMNS = ("case", "threads", "backend", "mode", "arithmetic", *_FIGURES, "note")
 RUN_COLUMNS = ("waited", "load", "device", "machine", "lowbit", "commit", "torch", "repro")
 _VERSIONS = ("lowbit", "commit", "torch", "triton", "python")
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """The rows of a run and how they came about. load: the load average before and after."""
+    """The rows of a run and how they came about.
+
+    load: the load average before and after. peaks: thread count -> instruction -> operations a
+    second. outcomes: of the bars.
+    """
 
     rows: list[Row]
     device: str
     argv: list[str]
     load: tuple[float | None, float | None]
+    peaks: dict[int, dict[str, float]] = dataclasses.field(default_factory=dict)
+    outcomes: list[Outcome] = dataclasses.field(default_factory=list)
 
     @property
     def repro(self) -> str:
@@ -63,13 +72,19 @@ class Run:
         return sorted({row.threads for row in self.rows})
 
 
+def _rate(amount: int, row: Row) -> float | None:
+    """Billions a second; None for a row that has no such amount."""
+    return amount / row.median / 1e9 if amount else None
+
+
 def cells(row: Row) -> tuple[str, ...]:
     """A row as text."""
     figures = [""] * len(_FIGURES)
     if row.samples:
         values = ((form, number(row)) for form, number in _FIGURES.values())
         figures = ["-" if value is None else format(value, form) for form, value in values]
-    return row.case, str(row.threads), row.backend, *figures, row.note
+    facts = (row.case, str(row.threads), row.backend, row.mode, row.arithmetic)
+    return *facts, *figures, row.note
 
 
 def heading(run: Run) -> str:
@@ -84,9 +99,16 @@ def heading(run: Run) -> str:
     if timed:
         bandwidths = [row.bandwidth / 1e9 for row in timed]
         parts += [f"read bandwidth {min(bandwidths):.1f}-{max(bandwidths):.1f} GB/s"]
-        parts += [f"fp32 peak {max(row.peak for row in timed) / 1e9:.0f} GFLOP/s"]
+        parts += [_peaks_text(timed)]
         parts += ["cold weights up to M=16" if any(row.cold for row in timed) else "warm weights"]
     return " | ".join(parts)
+
+
+def _peaks_text(rows: list[Row]) -> str:
+    """The peak of each arithmetic of the rows, at the most threads."""
+    best = {row.arithmetic: row.peak for row in sorted(rows, key=lambda row: row.peak) if row.peak}
+    peaks = [f"{name} peak {peak / 1e9:.0f} Gop/s" for name, peak in sorted(best.items())]
+    return ", ".join(peaks) or "peaks not known"
 
 
 def as_markdown(run: Run) -> str:
@@ -105,7 +127,8 @@ def as_csv(run: Run) -> str:
     told = (run.load[0], run.device, run.machine, __version__, info.commit(), torch.__version__)
     for row in run.rows:
         numbers = [number(row) if row.samples else None for _, number in _FIGURES.values()]
-        line = (row.case, row.threads, row.backend, *numbers, row.note, row.waited)
+        facts = (row.case, row.threads, row.backend, row.mode, row.arithmetic)
+        line = (*facts, *numbers, row.note, row.waited)
         writer.writerow((*line, *told, run.repro))
     return out.getvalue()
 
@@ -125,6 +148,8 @@ def as_json(run: Run) -> str:
         "load": dict(zip(("before", "after"), run.load, strict=True)),
         "versions": versions,
         "machine": facts,
+        "peaks": run.peaks,
+        "bars": [dataclasses.asdict(outcome) for outcome in run.outcomes],
         "rows": [dataclasses.asdict(row) for row in run.rows],
     }
     return json.dumps(document, indent=1, default=str) + "\n"

@@ -1,25 +1,39 @@
-"""The named numeric modes of the ops (docs/numerics.md has the bound of each)."""
+"""The named numeric modes of the ops (docs/numerics.md has their bounds), and float helpers."""
 
 import torch
 
 from lowbit.errors import refuse
 
-MODES = ("exact", "bf16", "fp16")
-_OPERAND_DTYPES = (None, torch.bfloat16, torch.float16)
+MODES = ("exact", "bf16", "fp16", "int8x2")
+EXACT, BF16, FP16, INT8X2 = range(4)
+_OPERAND_DTYPES = (None, torch.bfloat16, torch.float16, None)
 _IDS = {name: number for number, name in enumerate(MODES)}
 
 
 def mode_id(op: str, mode: str | None) -> int:
     """The number that stands for a mode in op schemas; None is `exact`. ValueError if unknown."""
     if mode is None:
-        return 0
+        return EXACT
     if mode not in _IDS:
         refuse(op, "mode", f"be one of {', '.join(MODES)}", repr(mode))
     return _IDS[mode]
 
 
+def default_mode(device_type: str, dtype: torch.dtype) -> str:
+    """The mode of weight_only_linear for x of this kind where the caller names none.
+
+    The fastest one whose error is small beside that of the quantized weight.
+    """
+    if device_type != "cpu":
+        return "exact"
+    return "bf16" if dtype == torch.bfloat16 else "int8x2"
+
+
 def round_operand(x: torch.Tensor, mode: int) -> torch.Tensor:
-    """x rounded once to the mode's operand precision (half to even), as float32."""
+    """x in the precision that the mode reads it with (rounded half to even), as float32.
+
+    int8x2 rounds to integers of each chunk instead (formats/int8x2.py); x stays as it is here.
+    """
     dtype = _OPERAND_DTYPES[mode]
     return x.float() if dtype is None else x.to(dtype).float()
 
@@ -40,3 +54,20 @@ def _keeps_float32() -> bool:
         return torch.get_float32_matmul_precision() == "highest"
     except RuntimeError:  # a setting of torch.backends.*.fp32_precision makes the question an error
         return False
+
+
+def fma(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+    """a * b + c of float32 tensors, rounded once, as fused multiply-add instructions round.
+
+    The product is exact in float64. The sum is rounded to odd there, which keeps the second
+    rounding, to float32, from seeing a false tie (Boldo and Melquiond, IEEE TC 57(4), 2008).
+    """
+    product, c = a.double() * b.double(), c.double()
+    total = product + c
+    part = total - product
+    lost = (product - (total - part)) + (c - part)  # exact (Knuth's TwoSum); NaN beyond the range
+    inexact = (lost > 0) | (lost < 0)
+    bits = total.view(torch.int64)
+    step = torch.where((lost > 0) == (total > 0), 1, -1)
+    to_odd = torch.where(inexact & (bits & 1 == 0), step, 0)
+    return (bits + to_odd).view(torch.float64).float()

@@ -12,12 +12,27 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lowbit.errors import refuse, require_device, require_dtype, require_range, require_shape
+from lowbit.errors import (
+    refuse,
+    require_contiguous,
+    require_device,
+    require_dtype,
+    require_range,
+    require_shape,
+)
 from lowbit.formats.packing import plane_words, unpack_codes
+from lowbit.formats.panels import (
+    PANEL_ROWS,
+    panel_codes,
+    panel_count,
+    panel_words,
+    unpack_row_scales,
+)
 
 FORMAT_VERSION = 1
 ZERO_KINDS = ("none", "midpoint", "code", "value")
-LAYOUTS = ("canonical",)
+LAYOUTS = ("canonical", "panels")
+CANONICAL, PANELS = range(2)
 SCALE_DTYPES = (
     torch.float32,
     torch.float16,
@@ -32,16 +47,17 @@ MAX_EXTENT = 2**31 - 1
 _INTEGERS = tuple(f"uint{bits}" for bits in range(1, 9))
 _TABLES = tuple(f"table{bits}" for bits in TABLE_BITS)
 ELEMENTS = _INTEGERS + _TABLES
-PARTS = ("qweight", "scales", "zeros", "table", "s0")
-# The arguments of a weight in the schema of an op, and the capability row of a kernel that takes
-# every weight in canonical layout; weight_kind gives the fields that it is matched with.
+PARTS = ("qweight", "scales", "zeros", "table", "s0", "permutation")
+# The arguments of a weight in the schema of an op, and the capability rows of kernels that take
+# every weight; weight_kind gives the fields that they are matched with.
 SCHEMA = "Tensor qweight, Tensor scales, Tensor? zeros, Tensor? table, Tensor? s0"
-EVERY_CANONICAL_WEIGHT = {
+EVERY_WEIGHT = {
     "element": ELEMENTS,
     "zeros": ZERO_KINDS,
     "scales": SCALE_DTYPES,
-    "layout": LAYOUTS[:1],
+    "layout": LAYOUTS,
 }
+EVERY_CANONICAL_WEIGHT = {**EVERY_WEIGHT, "layout": (LAYOUTS[CANONICAL],)}
 
 
 class WeightFormat(NamedTuple):
@@ -58,8 +74,23 @@ class WeightFormat(NamedTuple):
 
     @property
     def scale_shape(self) -> tuple[int, int]:
-        """The shape of scales and zeros."""
+        """The shape of scales and zeros in the canonical layout: (row blocks, groups)."""
         return -(-self.n // self.block_n), -(-self.k // self.block_k)
+
+    @property
+    def stored_scale_shape(self) -> tuple[int, ...]:
+        """The shape of scales and zeros in the format's own layout."""
+        groups = self.scale_shape[1]
+        if self.layout == PANELS and self.block_n == 1:
+            return panel_count(self.n), groups, PANEL_ROWS
+        return self.scale_shape
+
+    @property
+    def code_shape(self) -> tuple[int, int]:
+        """The shape of qweight in the format's own layout."""
+        if self.layout == PANELS:
+            return panel_count(self.n), panel_words(self.bits, self.k, self.block_k)
+        return self.n, sum(plane_words(self.bits, self.k))
 
 
 def weight_kind(
@@ -71,7 +102,7 @@ def weight_kind(
 
 
 def read_format(where: str, numbers: Any) -> WeightFormat:
-    """A WeightFormat from the integers of a file; refuses another format_version by name."""
+    """A WeightFormat from plain integers; refuses another format_version by name."""
     numbers = numbers.tolist() if isinstance(numbers, torch.Tensor) else list(numbers)
     if numbers and numbers[0] != FORMAT_VERSION:
         version = numbers[0]
@@ -82,6 +113,20 @@ def read_format(where: str, numbers: Any) -> WeightFormat:
     return WeightFormat(*numbers)
 
 
+def read_stored_format(where: str, numbers: Any) -> WeightFormat:
+    """A WeightFormat from the integers of a file, where only the canonical layout is allowed."""
+    fmt = read_format(where, numbers)
+    check_format(where, fmt)
+    require_layout(where, fmt, "canonical", "store unpack(weight)")
+    return fmt
+
+
+def require_layout(where: str, fmt: WeightFormat, layout: str, remedy: str = "") -> None:
+    """ValueError unless the weight is in that layout."""
+    if LAYOUTS[fmt.layout] != layout:
+        refuse(where, "format", f"have the layout {layout}", LAYOUTS[fmt.layout], remedy)
+
+
 def dequantize_parts(
     qweight: torch.Tensor,
     scales: torch.Tensor,
@@ -90,25 +135,44 @@ def dequantize_parts(
     s0: torch.Tensor | None,
     fmt: WeightFormat,
 ) -> torch.Tensor:
-    """The value rule in float32: what every backend's dequantization equals bit for bit."""
-    codes = unpack_codes(qweight, fmt.bits, fmt.k)
+    """The value rule in float32: what every backend's dequantization equals bit for bit.
+
+    Of stored columns: a permutation is left to the caller.
+    """
+    codes = unpack_weight_codes(qweight, fmt)
     t = codes.float() if table is None else table[codes.long()]
-    scale = _rows(scales, fmt)
+    scale = row_scales(scales, fmt)
     if s0 is not None:
         scale = scale * s0.reshape(-1, 1)
     kind = ZERO_KINDS[fmt.zero_kind]
     if kind == "midpoint":
         t = t - float(1 << (fmt.bits - 1))
     elif kind == "code":
-        t = t - _spread(_rows(zeros, fmt), fmt)
+        t = t - _spread(row_scales(zeros, fmt), fmt)
     w = t * _spread(scale, fmt)
     if kind == "value":
-        w = w + _spread(_rows(zeros, fmt), fmt)
+        w = w + _spread(row_scales(zeros, fmt), fmt)
     return w
 
 
-def _rows(blocks: torch.Tensor, fmt: WeightFormat) -> torch.Tensor:
-    """One value a block of rows -> one a row, in float32: [N, G]."""
+def logical_columns(stored: torch.Tensor, permutation: torch.Tensor | None) -> torch.Tensor:
+    """Columns [..., K] of a weight as stored -> in their logical order: permutation[j] for j."""
+    if permutation is None:
+        return stored
+    return stored.index_select(-1, permutation.argsort())
+
+
+def unpack_weight_codes(qweight: torch.Tensor, fmt: WeightFormat) -> torch.Tensor:
+    """The codes uint8[N, K] of the packed words, in either layout."""
+    if fmt.layout == PANELS:
+        return panel_codes(qweight, fmt.bits, fmt.n, fmt.k, fmt.block_k)
+    return unpack_codes(qweight, fmt.bits, fmt.k)
+
+
+def row_scales(blocks: torch.Tensor, fmt: WeightFormat) -> torch.Tensor:
+    """Scales or zeros in either layout -> one a row, in float32: [N, G]."""
+    if blocks.dim() == 3:
+        return unpack_row_scales(blocks, fmt.n).float()
     return blocks.float().repeat_interleave(max(1, min(fmt.block_n, fmt.n)), 0)[: fmt.n]
 
 
@@ -127,20 +191,37 @@ def check_weight(
     fmt: WeightFormat,
 ) -> None:
     """Raise unless the tensors fit the format. Reads shapes and dtypes, never data."""
-    check_format(where, fmt)
+    check_codes(where, qweight, fmt)
     device = qweight.device
-    words = sum(plane_words(fmt.bits, fmt.k))
-    _check_tensor(where, "qweight", qweight, (torch.int32,), (fmt.n, words), device)
-    _check_tensor(where, "scales", scales, SCALE_DTYPES, fmt.scale_shape, device)
+    _check_groups(where, "scales", scales, SCALE_DTYPES, fmt, device)
     _check_zeros(where, zeros, fmt, device)
     if table is not None:
         if fmt.bits not in TABLE_BITS:
             need = f"be None above {TABLE_BITS[-1]} bits"
             refuse(where, "table", need, f"a tensor at {fmt.bits} bits")
         _check_tensor(where, "table", table, (torch.float32,), (1 << fmt.bits,), device)
+        _require_dense_rows(where, "table", table)
     if s0 is not None:
         shape = () if s0.dim() == 0 else (fmt.n,)
         _check_tensor(where, "s0", s0, (torch.float32,), shape, device)
+        if shape:
+            _require_dense_rows(where, "s0", s0)
+
+
+def check_codes(where: str, qweight: torch.Tensor, fmt: WeightFormat) -> None:
+    """Raise unless the format is one and the packed codes fit it. Reads no data."""
+    check_format(where, fmt)
+    _check_tensor(where, "qweight", qweight, (torch.int32,), fmt.code_shape, qweight.device)
+    if fmt.layout == PANELS:
+        require_contiguous(where, "qweight", qweight)
+    else:
+        _require_dense_rows(where, "qweight", qweight)
+
+
+def check_permutation(where: str, permutation: torch.Tensor, fmt: WeightFormat, device) -> None:
+    """Raise unless it is int32[K] on the device, dense. Reads no data."""
+    _check_tensor(where, "permutation", permutation, (torch.int32,), (fmt.k,), device)
+    _require_dense_rows(where, "permutation", permutation)
 
 
 def _check_zeros(where, zeros, fmt: WeightFormat, device) -> None:
@@ -153,7 +234,16 @@ def _check_zeros(where, zeros, fmt: WeightFormat, device) -> None:
     if not stored:
         got = f"a tensor of shape {list(zeros.shape)}"
         refuse(where, "zeros", f"be None for the zero kind {kind}", got)
-    _check_tensor(where, "zeros", zeros, ZERO_DTYPES, fmt.scale_shape, device)
+    _check_groups(where, "zeros", zeros, ZERO_DTYPES, fmt, device)
+
+
+def _check_groups(where, name, tensor, dtypes, fmt: WeightFormat, device) -> None:
+    shape = fmt.stored_scale_shape
+    _check_tensor(where, name, tensor, dtypes, shape, device)
+    if len(shape) == 3:
+        require_contiguous(where, name, tensor)
+    else:
+        _require_dense_rows(where, name, tensor)
 
 
 def check_format(where: str, fmt: WeightFormat) -> None:
@@ -171,7 +261,10 @@ def _check_tensor(where, name, tensor, dtypes, shape, device) -> None:
     require_dtype(where, name, tensor.dtype, dtypes)
     require_shape(where, name, tensor, shape)
     require_device(where, name, tensor, device)
-    if tensor.dim() and tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
+
+
+def _require_dense_rows(where: str, name: str, tensor: torch.Tensor) -> None:
+    if tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
         got = f"stride {tensor.stride(-1)}"
         need = "have unit stride along its last dimension"
         refuse(where, name, need, got, "call .contiguous()")

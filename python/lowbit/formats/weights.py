@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from lowbit.errors import dtype_name, refuse, require_integer, require_tensor
-from lowbit.formats.memory import own_memory
+from lowbit.formats.given_parts import (
+    checked_codes,
+    compact_integers,
+    compact_permutation,
+    require_permutation,
+    scales_of_blocks,
+)
+from lowbit.formats.layouts import canonical_parts, parts_with_codes
+from lowbit.formats.memory import copy_on_huge_pages, own_memory
 from lowbit.formats.packing import PLANE_WIDTHS, pack_codes, unpack_codes
+from lowbit.formats.panels import PANEL_ROWS, panel_count
 from lowbit.formats.weight_format import (
     FORMAT_VERSION,
+    LAYOUTS,
+    PANELS,
     PARTS,
     SCALE_DTYPES,
     ZERO_KINDS,
     WeightFormat,
+    check_permutation,
     check_weight,
     dequantize_parts,
+    logical_columns,
     read_format,
+    read_stored_format,
+    require_layout,
 )
 
 
@@ -34,6 +49,12 @@ class QuantizedWeight:
     zeros   None, or the shape of scales: uint8, float16, bfloat16 or float32
     table   None, or float32[2**bits] (1 to 4 bits)
     s0      None, or the second-level scale: float32, shape [] or [N]
+    permutation   None, or int32[K]: stored column j is the logical column permutation[j], as GPTQ
+        with desc_act orders them; groups are of stored columns
+
+    In the layout "panels", which `lowbit.prepack` makes for the CPU kernels, qweight is
+    int32[panels, words], and scales and zeros of single rows are [panels, G, 64]. Files and pickles
+    hold the canonical layout always.
 
     Build one with `lowbit.quantize_weight` or `QuantizedWeight.from_parts`. Raises ValueError or
     TypeError when the tensors do not fit the format, and names a format_version that is newer than
@@ -46,10 +67,15 @@ class QuantizedWeight:
     table: torch.Tensor | None
     s0: torch.Tensor | None
     format: WeightFormat
+    permutation: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "format", read_format("QuantizedWeight", self.format))
-        check_weight("QuantizedWeight", *self.tensors, self.format)
+        where = "QuantizedWeight"
+        object.__setattr__(self, "format", read_format(where, self.format))
+        check_weight(where, *self.tensors, self.format)
+        if self.permutation is not None:
+            check_permutation(where, self.permutation, self.format, self.device)
+            require_permutation(where, self.permutation, self.format.k)
 
     @classmethod
     def from_parts(
@@ -63,6 +89,7 @@ class QuantizedWeight:
         block: tuple[int, int] | None = None,
         *,
         bits: int = 4,
+        permutation: torch.Tensor | None = None,
     ) -> QuantizedWeight:
         """Build a weight from unpacked codes [N, K] (any integer dtype, 0 <= code < 2**bits).
 
@@ -71,30 +98,33 @@ class QuantizedWeight:
         `block` G must divide K. zeros: as scales; `zero_kind` "code" (w = s*(c - z), the default
         with zeros) or "value" (w = s*c + v); without zeros "none" (the default) or "midpoint"
         (z = 2**(bits-1)). table: float[2**bits]. s0: second-level scale, a number or [N].
+        permutation: integers [K], the logical column of each column of codes.
         """
         where = "QuantizedWeight.from_parts"
         require_tensor(where, "codes", codes)
         require_tensor(where, "scales", scales)
         require_integer(where, "bits", bits)
-        codes = _checked_codes(where, codes, bits)
+        codes = checked_codes(where, codes, bits)
         n, k = codes.shape
         if zeros is not None and zeros.shape != scales.shape:
             need = f"have the shape {list(scales.shape)} of scales"
             refuse(where, "zeros", need, list(zeros.shape))
-        scales, block = _scales_of_blocks(where, scales, n, k, block)
+        scales, block = scales_of_blocks(where, scales, n, k, block)
         if zero_kind is None:
             zero_kind = "none" if zeros is None else "code"
         if zero_kind not in ZERO_KINDS:
             refuse(where, "zero_kind", f"be one of {', '.join(ZERO_KINDS)}", repr(zero_kind))
         if zeros is not None:
-            zeros = _compact_integers(zeros).reshape(-1, scales.shape[1])[:n]
+            zeros = compact_integers(zeros).reshape(-1, scales.shape[1])[:n]
         if table is not None:
             table = table.to(device=codes.device, dtype=torch.float32)
         if s0 is not None:
             s0 = torch.as_tensor(s0, dtype=torch.float32, device=codes.device)
             s0 = s0.reshape(()) if s0.numel() == 1 and n != 1 else s0
+        if permutation is not None:
+            permutation = compact_permutation(where, permutation, k).to(codes.device)
         fmt = WeightFormat(FORMAT_VERSION, bits, n, k, *block, ZERO_KINDS.index(zero_kind))
-        return cls(pack_codes(codes, bits), scales, zeros, table, s0, fmt)
+        return cls(pack_codes(codes, bits), scales, zeros, table, s0, fmt, permutation)
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, torch.Tensor], prefix: str = "") -> QuantizedWeight:
@@ -105,7 +135,7 @@ class QuantizedWeight:
         for part in ("format", "qweight", "scales"):
             if prefix + part not in tensors:
                 refuse(where, "tensors", f"hold {prefix + part}", ", ".join(tensors) or "none")
-        numbers = read_format(where, tensors[prefix + "format"])
+        numbers = read_stored_format(where, tensors[prefix + "format"])
         parts = {part: tensors.get(prefix + part) for part in PARTS}
         if parts["scales"].dtype == torch.uint8:  # as storable_scales gives float8_e8m0fnu
             parts["scales"] = parts["scales"].view(torch.float8_e8m0fnu)
@@ -114,18 +144,25 @@ class QuantizedWeight:
     def to_tensors(self, prefix: str = "") -> dict[str, torch.Tensor]:
         """Plain tensors by name, the format among them: for safetensors and state dicts.
 
-        Scales of float8_e8m0fnu are given as their bytes, uint8 (`storable_scales`).
+        Always in the canonical layout. Scales of float8_e8m0fnu are given as their bytes, uint8
+        (`storable_scales`).
         """
-        parts = zip(PARTS, self.tensors, strict=True)
+        tensors, fmt = canonical_parts(self.tensors, self.format)
+        parts = zip(PARTS, (*tensors, self.permutation), strict=True)
         named = {prefix + part: own_memory(tensor) for part, tensor in parts if tensor is not None}
         named[prefix + "scales"] = storable_scales(named[prefix + "scales"])
-        named[prefix + "format"] = torch.tensor(self.format, dtype=torch.int64)
+        named[prefix + "format"] = torch.tensor(fmt, dtype=torch.int64)
         return named
 
     @property
     def tensors(self) -> tuple[torch.Tensor | None, ...]:
-        """(qweight, scales, zeros, table, s0): what the ops take, in their order."""
+        """(qweight, scales, zeros, table, s0): what every op takes, in its order."""
         return self.qweight, self.scales, self.zeros, self.table, self.s0
+
+    @property
+    def parts(self) -> tuple[torch.Tensor | None, ...]:
+        """All tensors of the weight in the order of PARTS: `tensors`, then the permutation."""
+        return (*self.tensors, self.permutation)
 
     @property
     def shape(self) -> torch.Size:
@@ -153,6 +190,11 @@ class QuantizedWeight:
         return self.format.version
 
     @property
+    def layout(self) -> str:
+        """canonical or panels."""
+        return LAYOUTS[self.format.layout]
+
+    @property
     def device(self) -> torch.device:
         """Where the tensors are."""
         return self.qweight.device
@@ -160,7 +202,7 @@ class QuantizedWeight:
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors, metadata included."""
-        return sum(t.numel() * t.element_size() for t in self.tensors if t is not None)
+        return sum(t.numel() * t.element_size() for t in self.parts if t is not None)
 
     @property
     def effective_bits(self) -> float:
@@ -172,52 +214,58 @@ class QuantizedWeight:
 
         `lowbit.dequantize_weight` gives the same bits faster where a kernel is available.
         """
-        w = dequantize_parts(*self.tensors, self.format)
+        w = logical_columns(dequantize_parts(*self.tensors, self.format), self.permutation)
         return w if dtype is None else w.to(dtype)
 
     def slice_rows(self, start: int, stop: int) -> QuantizedWeight:
         """Rows start..stop-1 as views of the same memory.
 
         With scale blocks of several rows, start must be on a block boundary, or the slice must lie
-        in one block; ValueError otherwise.
+        in one block; in the layout panels, start and stop must be on panel boundaries (multiples of
+        64, or N). ValueError otherwise.
         """
         fmt = self.format
         _check_range("slice_rows", start, stop, fmt.n, smallest=0)
-        first, last = start // fmt.block_n, -(-stop // fmt.block_n)
-        last = first if start == stop else last
-        if start % fmt.block_n and last - first > 1:
-            need = f"start on a boundary of the {fmt.block_n}-row scale blocks"
-            refuse("slice_rows", "start", need, start)
+        rows, blocks = slice(start, stop), self._slice_of_blocks(start, stop)
         block_n = max(1, min(fmt.block_n, stop - start))
+        if fmt.layout == PANELS:
+            rows = _slice_of_panels(start, stop, fmt.n)
+            blocks = rows if fmt.block_n == 1 else blocks
+            block_n = fmt.block_n  # whether it is 1 tells how the scales lie
+        zeros = None if self.zeros is None else self.zeros[blocks]
         s0 = self.s0 if self.s0 is None or self.s0.dim() == 0 else self.s0[start:stop]
-        zeros = None if self.zeros is None else self.zeros[first:last]
-        fmt = fmt._replace(n=stop - start, block_n=block_n)
-        return QuantizedWeight(
-            self.qweight[start:stop], self.scales[first:last], zeros, self.table, s0, fmt
-        )
+        parts = self.qweight[rows], self.scales[blocks], zeros, self.table, s0, self.permutation
+        return _make(parts, fmt._replace(n=stop - start, block_n=block_n))
+
+    def _slice_of_blocks(self, start: int, stop: int) -> slice:
+        block_n = self.format.block_n
+        first, last = start // block_n, -(-stop // block_n)
+        if start % block_n and last - first > 1:
+            need = f"start on a boundary of the {block_n}-row scale blocks"
+            refuse("slice_rows", "start", need, start)
+        return slice(first, first if start == stop else last)
 
     def slice_columns(self, start: int, stop: int) -> QuantizedWeight:
         """Columns start..stop-1; start must be on a group boundary (ValueError otherwise).
 
         Views of the same memory where the codes of the slice start and end on whole words of a
-        single plane; else the codes (not the scales) are packed anew.
+        single plane; else the codes (not the scales) are packed anew. ValueError in the layout
+        panels and for a permuted weight, whose groups hold no range of logical columns.
         """
-        fmt = self.format
-        _check_range("slice_columns", start, stop, fmt.k, smallest=1)
+        fmt, where = self.format, "slice_columns"
+        _check_range(where, start, stop, fmt.k, smallest=1)
+        require_layout(where, fmt, "canonical", "slice unpack(weight)")
+        if self.permutation is not None:
+            refuse(where, "permutation", "be None", f"a permutation of {fmt.k} columns")
         if start % fmt.block_k:
             need = f"start on a boundary of the {fmt.block_k}-column groups"
-            refuse("slice_columns", "start", need, start)
-        first, last = start // fmt.block_k, -(-stop // fmt.block_k)
-        zeros = None if self.zeros is None else self.zeros[:, first:last]
-        sliced = fmt._replace(k=stop - start, block_k=min(fmt.block_k, stop - start))
-        return QuantizedWeight(
-            self._slice_code_columns(start, stop),
-            self.scales[:, first:last],
-            zeros,
-            self.table,
-            self.s0,
-            sliced,
-        )
+            refuse(where, "start", need, start)
+        groups = slice(start // fmt.block_k, -(-stop // fmt.block_k))
+        zeros = None if self.zeros is None else self.zeros[:, groups]
+        codes = self._slice_code_columns(start, stop)
+        parts = codes, self.scales[:, groups], zeros, self.table, self.s0, None
+        block_k = min(fmt.block_k, stop - start)
+        return _make(parts, fmt._replace(k=stop - start, block_k=block_k))
 
     def _slice_code_columns(self, start: int, stop: int) -> torch.Tensor:
         bits = self.format.bits
@@ -225,6 +273,11 @@ class QuantizedWeight:
             return self.qweight[:, start * bits // 32 : stop * bits // 32]
         codes = unpack_codes(self.qweight, bits, self.format.k)
         return pack_codes(codes[:, start:stop], bits)
+
+    def with_codes(self, codes: torch.Tensor, layout: str) -> QuantizedWeight:
+        """This weight with its codes in another layout; scales and zeros follow. Unchecked."""
+        tensors, fmt = parts_with_codes(codes, self.tensors, self.format, LAYOUTS.index(layout))
+        return _make((*tensors, self.permutation), fmt)
 
     def to(self, *args: Any, **kwargs: Any) -> QuantizedWeight:
         """Move to a device: the arguments of Tensor.to without a dtype (TypeError with one)."""
@@ -238,24 +291,31 @@ class QuantizedWeight:
         return self._map(lambda t: t.to(device, non_blocking=non_blocking))
 
     def _map(self, fn) -> QuantizedWeight:
-        return QuantizedWeight(*(t if t is None else fn(t) for t in self.tensors), self.format)
+        return _make((t if t is None else fn(t) for t in self.parts), self.format)
+
+    def __copy__(self) -> QuantizedWeight:
+        return _make(self.parts, self.format)
 
     def __deepcopy__(self, memo: dict) -> QuantizedWeight:
+        if self.format.layout == PANELS and id(self.qweight) not in memo:
+            memo[id(self.qweight)] = copy_on_huge_pages(self.qweight)
         return self._map(lambda t: copy.deepcopy(t, memo))
 
     def __reduce__(self):
-        tensors = [t if t is None else own_memory(t) for t in self.tensors]
-        if tensors[1].element_size() == 1:  # pickle of float8 tensors fails in torch 2.13
-            tensors[1] = tensors[1].view(torch.uint8)
-        return _rebuild, (*tensors, SCALE_DTYPES.index(self.scales.dtype), tuple(self.format))
+        tensors, fmt = canonical_parts(self.tensors, self.format)
+        parts = [t if t is None else own_memory(t) for t in (*tensors, self.permutation)]
+        if parts[1].element_size() == 1:  # pickle of float8 tensors fails in torch 2.13
+            parts[1] = parts[1].view(torch.uint8)
+        return _rebuild, (*parts, SCALE_DTYPES.index(self.scales.dtype), tuple(fmt))
 
     def __repr__(self) -> str:
         fmt = self.format
         element = "table" if self.table is not None else "uint"
+        permuted = "" if self.permutation is None else ", permuted"
         return (
             f"QuantizedWeight({fmt.n}x{fmt.k}, {element}{fmt.bits}, block {fmt.block_n}x"
             f"{fmt.block_k}, zeros {self.zero_kind}, scales {dtype_name(self.scales.dtype)}, "
-            f"{self.effective_bits:.2f} bits, {self.device})"
+            f"{self.effective_bits:.2f} bits, {self.layout}, {self.device}{permuted})"
         )
 
 
@@ -271,10 +331,10 @@ def storable_scales(scales: torch.Tensor) -> torch.Tensor:
     return scales.view(torch.uint8) if scales.dtype == torch.float8_e8m0fnu else scales
 
 
-def _rebuild(qweight, scales, zeros, table, s0, scale_dtype: int, numbers) -> QuantizedWeight:
-    fmt = read_format("QuantizedWeight", numbers)
+def _rebuild(qweight, scales, zeros, table, s0, permutation, scale_dtype: int, numbers):
+    fmt = read_stored_format("QuantizedWeight", numbers)
     scales = scales.view(SCALE_DTYPES[scale_dtype])
-    return QuantizedWeight(qweight, scales, zeros, table, s0, fmt)
+    return QuantizedWeight(qweight, scales, zeros, table, s0, fmt, permutation)
 
 
 def _check_range(where: str, start: int, stop: int, size: int, smallest: int) -> None:
@@ -283,70 +343,34 @@ def _check_range(where: str, start: int, stop: int, size: int, smallest: int) ->
         refuse(where, "(start, stop)", need, (start, stop))
 
 
-def _checked_codes(where: str, codes: torch.Tensor, bits: int) -> torch.Tensor:
-    if bits not in PLANE_WIDTHS:
-        refuse(where, "bits", "be 1 to 8", bits)
-    if codes.dim() != 2 or codes.is_floating_point() or codes.is_complex():
-        got = f"{dtype_name(codes.dtype)} with {codes.dim()} dimensions"
-        refuse(where, "codes", "be a 2-D integer tensor", got)
-    if not codes.shape[1]:
-        refuse(where, "codes", "have at least one column", list(codes.shape))
-    if codes.numel() and not 0 <= codes.min().item() <= codes.max().item() < 1 << bits:
-        got = f"{codes.min().item()} to {codes.max().item()}"
-        refuse(where, "codes", f"lie in 0..{(1 << bits) - 1}", got)
-    return codes.to(torch.uint8)
+def _slice_of_panels(start: int, stop: int, n: int) -> slice:
+    if any(row % PANEL_ROWS and row != n for row in (start, stop)):
+        need = f"lie on boundaries of the {PANEL_ROWS}-row panels"
+        refuse("slice_rows", "(start, stop)", need, (start, stop), "slice unpack(weight)")
+    return slice(panel_count(start), panel_count(stop))
 
 
-def _scales_of_blocks(where, scales, n, k, block):
-    """Scales as [row blocks, groups] and the block (rows, columns) of each."""
-    if block is None:
-        if scales.numel() == 1 and scales.dim() <= 1:
-            return scales.reshape(1, 1)[:n], (max(1, n), k)
-        scales = scales.reshape(-1, 1) if scales.dim() == 1 else scales
-        if scales.dim() != 2 or scales.shape[0] != n or not scales.shape[1]:
-            refuse(where, "scales", f"have shape [], [{n}] or [{n}, G]", list(scales.shape))
-        if k % scales.shape[1]:
-            remedy = "pass block=(rows, columns)"
-            refuse(where, "scales", f"have a G that divides K={k}", scales.shape[1], remedy)
-        return scales, (1, k // scales.shape[1])
-    rows, columns = block
-    if rows < 1 or columns < 1:
-        refuse(where, "block", "be at least 1 by 1", list(block))
-    shape = (-(-n // rows), -(-k // columns))
-    if tuple(scales.shape) != shape:
-        refuse(where, "scales", f"have shape {list(shape)}", list(scales.shape))
-    return scales, (rows, columns)
-
-
-def _compact_integers(zeros: torch.Tensor) -> torch.Tensor:
-    if zeros.is_floating_point() or zeros.dtype == torch.uint8:
-        return zeros
-    if zeros.numel() and not 0 <= zeros.min().item() <= zeros.max().item() <= 255:
-        return zeros.float()
-    return zeros.to(torch.uint8)
+def _make(parts: Iterable[Any], fmt: Sequence[int]) -> QuantizedWeight:
+    """A weight of parts that were checked before, or that are no tensors at all."""
+    weight = object.__new__(QuantizedWeight)
+    for part, tensor in zip((*PARTS, "format"), (*parts, WeightFormat(*fmt)), strict=True):
+        object.__setattr__(weight, part, tensor)
+    return weight
 
 
 def _flatten(weight: QuantizedWeight):
-    return list(weight.tensors), weight.format
+    return list(weight.parts), weight.format
 
 
 def _flatten_with_keys(weight: QuantizedWeight):
     keys = (torch.utils._pytree.GetAttrKey(part) for part in PARTS)
-    return list(zip(keys, weight.tensors, strict=True)), weight.format
-
-
-def _unflatten(tensors, fmt) -> QuantizedWeight:
-    # Transformations put other things than tensors in the leaves, so nothing is checked here.
-    weight = object.__new__(QuantizedWeight)
-    for part, tensor in zip((*PARTS, "format"), (*tensors, WeightFormat(*fmt)), strict=True):
-        object.__setattr__(weight, part, tensor)
-    return weight
+    return list(zip(keys, weight.parts, strict=True)), weight.format
 
 
 torch.utils._pytree.register_pytree_node(
     QuantizedWeight,
     _flatten,
-    _unflatten,
+    _make,  # unchecked: transformations put other things than tensors in the leaves
     serialized_type_name="lowbit.QuantizedWeight",
     flatten_with_keys_fn=_flatten_with_keys,
     to_dumpable_context=list,

@@ -1,5 +1,6 @@
-"""weight_only_linear: y = x @ dequantize(weight).T + bias, for float x and a quantized weight."""
+"""weight_only_linear: y = x @ dequantize(weight).T + (x @ A.T) @ B.T + bias, for float x."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,25 +15,46 @@ from lowbit.errors import (
     require_shape,
     require_tensor,
 )
+from lowbit.formats.matmul import matmul_in_mode
 from lowbit.formats.memory import may_overlap
-from lowbit.formats.numerics import MODES, matmul_float32, mode_id, round_operand
+from lowbit.formats.numerics import EXACT, MODES, default_mode, matmul_float32, mode_id
 from lowbit.formats.weight_format import (
     EVERY_CANONICAL_WEIGHT,
     SCHEMA,
     WeightFormat,
+    check_permutation,
     check_weight,
-    dequantize_parts,
     read_format,
     weight_kind,
 )
 from lowbit.formats.weights import QuantizedWeight, require_quantized
-from lowbit.ops.weight_only_linear_backward import weight_only_linear_backward
+from lowbit.ops.weight_only_linear_autograd import NAME, Linear, refuse_tangents
 
-NAME = "weight_only_linear"
 X_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # The numeric mode is `numerics` here: torch's functionalization of mutable ops has an argument
 # `mode` of its own, and a schema with that name fails under torch.compile (seen in torch 2.13).
-INPUTS = f"Tensor x, {SCHEMA}, Tensor? bias, int[] format, int numerics"
+INPUTS = (
+    f"Tensor x, {SCHEMA}, Tensor? permutation, Tensor? bias, Tensor? low_rank_a, "
+    "Tensor? low_rank_b, int[] format, int numerics"
+)
+_CPU_MODES = {dtype: mode_id(NAME, default_mode("cpu", dtype)) for dtype in X_DTYPES}
+
+
+class Arguments(NamedTuple):
+    """The op's arguments, in the order of its schema."""
+
+    x: torch.Tensor
+    qweight: torch.Tensor
+    scales: torch.Tensor
+    zeros: torch.Tensor | None
+    table: torch.Tensor | None
+    s0: torch.Tensor | None
+    permutation: torch.Tensor | None
+    bias: torch.Tensor | None
+    low_rank_a: torch.Tensor | None
+    low_rank_b: torch.Tensor | None
+    format: Sequence[int]
+    numerics: int
 
 
 class Problem(NamedTuple):
@@ -45,60 +67,121 @@ class Problem(NamedTuple):
     scales: torch.dtype
     layout: str
     mode: str
+    permuted: bool
+    low_rank: bool
 
 
-def problem(x, qweight, scales, zeros, table, s0, bias, format, numerics) -> Problem:
-    return Problem(x.device, x.dtype, *weight_kind(scales, table, format), MODES[numerics])
+def problem(*args) -> Problem:
+    a = Arguments(*args)
+    kind = weight_kind(a.scales, a.table, a.format)
+    extras = a.permutation is not None, a.low_rank_a is not None
+    return Problem(a.x.device, a.x.dtype, *kind, MODES[a.numerics], *extras)
 
 
-def check(x, qweight, scales, zeros, table, s0, bias, format, numerics) -> None:
-    fmt = read_format(NAME, format)
-    check_weight(NAME, qweight, scales, zeros, table, s0, fmt)
-    if not 0 <= numerics < len(MODES):
-        refuse(NAME, "numerics", f"be in 0..{len(MODES) - 1}", numerics)
-    check_input(x, qweight, bias, fmt)
+def check(*args) -> None:
+    a = Arguments(*args)
+    fmt = read_format(NAME, a.format)
+    check_weight(NAME, *args[1:6], fmt)
+    if not 0 <= a.numerics < len(MODES):
+        refuse(NAME, "numerics", f"be in 0..{len(MODES) - 1}", a.numerics)
+    require_dtype(NAME, "x", a.x.dtype, X_DTYPES)
+    if a.x.dim() < 1 or a.x.shape[-1] != fmt.k:
+        refuse(NAME, "x", f"have shape [..., {fmt.k}]", list(a.x.shape))
+    require_device(NAME, "x", a.x, a.qweight.device)
+    if a.permutation is not None:
+        check_permutation(NAME, a.permutation, fmt, a.x.device)
+    if a.bias is not None:
+        _check_addend("bias", a.bias, (fmt.n,), a.x)
+    _check_low_rank(a, fmt)
 
 
-def check_input(x, qweight, bias, fmt: WeightFormat) -> None:
-    """What can differ from call to call once the weight itself was checked."""
-    if x.dtype not in X_DTYPES:
-        require_dtype(NAME, "x", x.dtype, X_DTYPES)
-    if x.dim() < 1 or x.shape[-1] != fmt.k:
-        refuse(NAME, "x", f"have shape [..., {fmt.k}]", list(x.shape))
-    require_device(NAME, "x", x, qweight.device)
-    if bias is not None:
-        allowed = dict.fromkeys((x.dtype, torch.float32))
-        require_dtype(NAME, "bias", bias.dtype, allowed, "cast x or the bias")
-        require_shape(NAME, "bias", bias, (fmt.n,))
-        require_device(NAME, "bias", bias, x.device)
+def _check_low_rank(a: Arguments, fmt: WeightFormat) -> None:
+    given = [name for name in ("low_rank_a", "low_rank_b") if getattr(a, name) is not None]
+    if len(given) == 1:
+        other = "low_rank_b" if given[0] == "low_rank_a" else "low_rank_a"
+        refuse(NAME, other, f"be a tensor, as {given[0]} is", "None")
+    if not given:
+        return
+    if a.low_rank_a.dim() != 2 or a.low_rank_a.shape[1] != fmt.k:
+        refuse(NAME, "low_rank_a", f"have shape [r, {fmt.k}]", list(a.low_rank_a.shape))
+    rank = a.low_rank_a.shape[0]
+    _check_addend("low_rank_a", a.low_rank_a, (rank, fmt.k), a.x)
+    _check_addend("low_rank_b", a.low_rank_b, (fmt.n, rank), a.x)
 
 
-def allocate(x, qweight, scales, zeros, table, s0, bias, format, numerics) -> torch.Tensor:
-    return x.new_empty((*x.shape[:-1], format[2]))
+def _check_addend(name: str, tensor: torch.Tensor, shape: tuple[int, ...], x) -> None:
+    allowed = dict.fromkeys((x.dtype, torch.float32))
+    remedy = "cast x or the bias" if name == "bias" else f"cast x or {name}"
+    require_dtype(NAME, name, tensor.dtype, allowed, remedy)
+    require_shape(NAME, name, tensor, shape)
+    require_device(NAME, name, tensor, x.device)
 
 
-def reference(x, qweight, scales, zeros, table, s0, bias, format, numerics, out) -> None:
-    w = dequantize_parts(qweight, scales, zeros, table, s0, WeightFormat(*format))
-    y = matmul_float32(round_operand(x, numerics), w.t())
-    out.copy_(y if bias is None else y + bias.float())
+def allocate(x, *args) -> torch.Tensor:
+    fmt = args[-2]
+    return x.new_empty((*x.shape[:-1], fmt[2]))
 
 
-def flatten(x, qweight: QuantizedWeight, bias=None, *, mode: str | None = None) -> tuple:
+def reference(*args) -> None:
+    a, out = Arguments(*args[:-1]), args[-1]
+    y = matmul_in_mode(a.x, args[1:6], WeightFormat(*a.format), a.numerics, a.permutation)
+    if a.low_rank_a is not None:
+        inner = matmul_float32(a.x.float(), a.low_rank_a.float().t())
+        y = y + matmul_float32(inner, a.low_rank_b.float().t())
+    out.copy_(y if a.bias is None else y + a.bias.float())
+
+
+def flatten(
+    x, qweight: QuantizedWeight, bias=None, *, low_rank=None, mode: str | None = None
+) -> tuple:
     """The op's arguments from those of the public function; refuses what must be refused."""
     require_quantized(NAME, "qweight", qweight)
-    return _flatten_parts(x, qweight.tensors, bias, qweight.format, mode)
+    args = _arguments(x, qweight.parts, bias, low_rank, qweight.format, mode)
+    _check_arguments(args)
+    return args
 
 
-def _flatten_parts(x, tensors, bias, fmt: WeightFormat, mode: str | None) -> tuple:
-    if not isinstance(x, torch.Tensor) or x.layout is not torch.strided:
+def _arguments(x, parts, bias, low_rank, fmt: WeightFormat, mode: str | None) -> tuple:
+    """The op's arguments. Only what is needed to make them is checked: the op checks the rest."""
+    low_rank_a, low_rank_b = (None, None) if low_rank is None else _pair(low_rank)
+    if not isinstance(x, torch.Tensor):
         require_tensor(NAME, "x", x)
-    if bias is not None:
-        require_tensor(NAME, "bias", bias)
-    if not x.is_meta and torch.is_autocast_enabled(x.device.type) and x.dtype in X_DTYPES:
-        x = x.to(torch.get_autocast_dtype(x.device.type))
-        bias = bias if bias is None else bias.to(x.dtype)
-    check_input(x, tensors[0], bias, fmt)
-    return (x, *tensors, bias, fmt, mode_id(NAME, mode))
+    on_cpu = x.is_cpu
+    kind = "cpu" if on_cpu else x.device.type
+    if kind != "meta" and torch.is_autocast_enabled(kind) and x.dtype in X_DTYPES:
+        tensors = {"x": x, "bias": bias, "low_rank_a": low_rank_a, "low_rank_b": low_rank_b}
+        x, bias, low_rank_a, low_rank_b = _autocast(tensors, torch.get_autocast_dtype(kind))
+    if mode is not None:
+        numerics = mode_id(NAME, mode)
+    elif on_cpu:
+        numerics = _CPU_MODES.get(x.dtype, EXACT)
+    else:
+        numerics = mode_id(NAME, default_mode(kind, x.dtype))
+    return (x, *parts, bias, low_rank_a, low_rank_b, fmt, numerics)
+
+
+def _pair(low_rank) -> tuple[torch.Tensor, torch.Tensor]:
+    if not isinstance(low_rank, (tuple, list)) or len(low_rank) != 2:
+        got = type(low_rank).__name__
+        refuse(NAME, "low_rank", "be a pair (A [r, K], B [N, r])", got, error=TypeError)
+    for name, tensor in zip(("low_rank A", "low_rank B"), low_rank, strict=True):
+        require_tensor(NAME, name, tensor)
+    return low_rank
+
+
+def _autocast(tensors: dict, dtype: torch.dtype) -> list[torch.Tensor | None]:
+    """As torch's linear casts its arguments."""
+    for name, tensor in tensors.items():
+        if tensor is not None:
+            require_tensor(NAME, name, tensor)
+    return [tensor if tensor is None else tensor.to(dtype) for tensor in tensors.values()]
+
+
+def _check_arguments(args: tuple) -> None:
+    require_tensor(NAME, "x", args[0])
+    if args[7] is not None:
+        require_tensor(NAME, "bias", args[7])
+    check(*args)
 
 
 OP = registry.Op(
@@ -113,7 +196,13 @@ OP = registry.Op(
 OP.add_kernel(
     registry.Kernel(
         "cpu",
-        {"dtype": X_DTYPES, **EVERY_CANONICAL_WEIGHT, "mode": MODES},
+        {
+            "dtype": X_DTYPES,
+            **EVERY_CANONICAL_WEIGHT,
+            "mode": MODES[:3],
+            "permuted": (False,),
+            "low_rank": (False,),
+        },
         "measured on Intel Xeon (AVX-512)",
     )
 )
@@ -121,67 +210,14 @@ _forward = OP.overload
 _forward_out = OP.out_overload
 
 
-class _Linear(torch.autograd.Function):
-    """Entered only when x or bias needs a gradient; codes and scales get none."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x, bias, qweight, scales, zeros, table, s0, fmt, numerics):
-        return _forward(x, qweight, scales, zeros, table, s0, bias, fmt, numerics)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _, bias, *tensors, ctx.fmt, _ = inputs
-        ctx.save_for_backward(*tensors)
-        # Backward may run in another thread, which would not see this thread's use_backend. A
-        # compiled graph reads it at run time instead.
-        ctx.backend = None if torch.compiler.is_compiling() else registry.forced_backend()
-        ctx.bias_dtype = None if bias is None else bias.dtype
-
-    @staticmethod
-    def backward(ctx, grad):
-        grad_x = grad_bias = None
-        if ctx.needs_input_grad[0]:
-            # torch.compile traces no autograd.Function inside the backward of another one.
-            compiling = torch.compiler.is_compiling()
-            run = _input_gradient if compiling else _InputGradient.apply
-            grad_x = run(grad, ctx.backend, ctx.fmt, *ctx.saved_tensors)
-        if ctx.needs_input_grad[1]:
-            # Spelled out, because torch cannot infer the rows of a gradient without columns.
-            rows = grad.reshape(grad.shape[:-1].numel(), grad.shape[-1])
-            grad_bias = rows.sum(0, dtype=torch.float32).to(ctx.bias_dtype)
-        return grad_x, grad_bias, None, None, None, None, None, None, None
-
-
-class _InputGradient(torch.autograd.Function):
-    """grad @ w for a second derivative: linear in grad, so its gradient is the op without bias."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(grad, backend, fmt, *tensors):
-        return _input_gradient(grad, backend, fmt, *tensors)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _, _, ctx.fmt, *tensors = inputs
-        ctx.save_for_backward(*tensors)
-
-    @staticmethod
-    def backward(ctx, grad):
-        exact = mode_id(NAME, "exact")
-        again = _Linear.apply(grad, None, *ctx.saved_tensors, ctx.fmt, exact)
-        return again, None, None, *(None for _ in ctx.saved_tensors)
-
-
-def _input_gradient(grad, backend, fmt, *tensors):
-    if forward_ad._current_level >= 0:
-        _refuse_tangents(grad=grad)
-    if backend is None:
-        return weight_only_linear_backward(grad, tensors, fmt)
-    with registry.use_backend(backend):
-        return weight_only_linear_backward(grad, tensors, fmt)
+def fastest_layout(device: torch.device) -> str:
+    """The layout that the kernels which run here for a device read fastest."""
+    for row in OP.rows:
+        backend = registry.BACKENDS[row.backend]
+        own = backend.device == device.type and backend.rank >= 0
+        if own and backend.missing(device) is None and "panels" in row.covers["layout"]:
+            return "panels"
+    return "canonical"
 
 
 def weight_only_linear(
@@ -189,62 +225,73 @@ def weight_only_linear(
     qweight: QuantizedWeight,
     bias: torch.Tensor | None = None,
     *,
+    low_rank: tuple[torch.Tensor, torch.Tensor] | None = None,
     mode: str | None = None,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """y[..., N] = x[..., K] @ qweight.dequantize().T + bias, in x's dtype, with float32 sums.
+    """y[..., N] = x[..., K] @ qweight.dequantize().T + (x @ A.T) @ B.T + bias, in x's dtype.
 
     x: float32, float16 or bfloat16, any strides. qweight: a QuantizedWeight [N, K] on x's device.
-    bias[N]: x's dtype or float32. mode: the numeric mode (docs/numerics.md): "exact" (x as it is,
-    the default), "bf16" or "fp16" (x rounded once). out: contiguous, [..., N], x's dtype; it is
-    written and returned, and takes no part in autograd.
+    bias[N]: x's dtype or float32. low_rank: a pair (A [r, K], B [N, r]), each of x's dtype or
+    float32, any strides, r = 0 allowed; its term is computed in float32 and x is not rounded for
+    it. All is added in float32 and rounded once.
+    mode: the numeric mode (docs/numerics.md): "int8x2" (the default for float32 and float16 x on
+    the CPU), "bf16" (the default for bfloat16 x there), "exact" (the default elsewhere) or "fp16".
+    out: contiguous, [..., N], x's dtype; it is written and returned, and takes no part in autograd.
 
-    Differentiable in x and bias, in reverse mode (NotImplementedError in forward mode); also under
-    torch.func. Under autocast x and bias are cast as torch's linear casts them.
+    Differentiable in x, bias, A and B, in reverse mode (NotImplementedError in forward mode); also
+    under torch.func. Under autocast those four are cast as torch's linear casts its arguments.
     Row i of y does not depend on the number of rows on native CPU kernels, bit for bit.
     Raises TypeError or ValueError with one sentence on arguments that do not fit; nothing is
     written then.
     """
-    args = flatten(x, qweight, bias, mode=mode)
+    require_quantized(NAME, "qweight", qweight)
+    args = _arguments(x, qweight.parts, bias, low_rank, qweight.format, mode)
     if out is not None:
-        _check_out(out, *args)
+        _check_arguments(args)
+        _check_out(out, args)
         _forward_out(*args, out)
         return out
-    return _run(*args)
+    return _run(args)
 
 
-def linear_of_parts(x, tensors, bias, fmt: WeightFormat, mode: str | None) -> torch.Tensor:
-    """weight_only_linear for a weight given as (qweight, scales, zeros, table, s0) and its format.
+def linear_of_parts(x, parts, bias, low_rank, fmt: WeightFormat, mode: str | None) -> torch.Tensor:
+    """weight_only_linear for a weight given as its parts, in the op's order, and its format.
 
     For modules that keep the parts as buffers: traced programs then see buffers, not constants.
     """
-    return _run(*_flatten_parts(x, tensors, bias, fmt, mode))
+    return _run(_arguments(x, parts, bias, low_rank, fmt, mode))
 
 
-def _run(*args) -> torch.Tensor:
-    x, bias = args[0], args[6]
-    if forward_ad._current_level >= 0:
-        _refuse_tangents(x=x, bias=bias)
-    if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
-        return _Linear.apply(x, bias, *args[1:6], *args[7:])
-    return _forward(*args)
+def _run(args: tuple) -> torch.Tensor:
+    """The op refuses all that `check` refuses, so checking beforehand would be time lost."""
+    try:
+        if forward_ad._current_level >= 0:
+            refuse_tangents(x=args[0], bias=args[7], low_rank_a=args[8], low_rank_b=args[9])
+        if torch.is_grad_enabled() and _wants_gradient(args):
+            return Linear.apply(*args)
+        return _forward(*args)
+    except Exception as error:
+        failure = error
+    _check_arguments(args)
+    raise failure
 
 
-def _refuse_tangents(**tensors: torch.Tensor | None) -> None:
-    """torch would drop the tangents of forward-mode differentiation without a word."""
-    for name, tensor in tensors.items():
-        if tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None:
-            remedy = "differentiate in reverse mode (torch.func.vjp, jacrev)"
-            refuse(NAME, name, "have no forward-mode tangent", "one", remedy, NotImplementedError)
+def _wants_gradient(args: tuple) -> bool:
+    x, bias, low_rank_a, low_rank_b = args[0], *args[7:10]
+    return (
+        x.requires_grad
+        or (bias is not None and bias.requires_grad)
+        or (low_rank_a is not None and (low_rank_a.requires_grad or low_rank_b.requires_grad))
+    )
 
 
-def _check_out(out, x, *rest) -> None:
-    shape = (*x.shape[:-1], rest[6].n)
-    if torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in (x, rest[5], out)
-    ):
+def _check_out(out: torch.Tensor, args: tuple) -> None:
+    x, fmt = args[0], args[10]
+    if torch.is_grad_enabled() and (out.requires_grad or _wants_gradient(args)):
         remedy = "leave it out, or call under torch.no_grad()"
         refuse(NAME, "out", "be None when a gradient is wanted", "a tensor", remedy)
+    shape = (*x.shape[:-1], fmt.n)
     if out.dtype != x.dtype or tuple(out.shape) != shape or out.device != x.device:
         got = f"{dtype_name(out.dtype)} {list(out.shape)} on {out.device}"
         refuse(NAME, "out", f"be {dtype_name(x.dtype)} {list(shape)} on {x.device}", got)
@@ -252,5 +299,5 @@ def _check_out(out, x, *rest) -> None:
         refuse(NAME, "out", "be contiguous", f"strides {list(out.stride())}")
     if torch.compiler.is_compiling():
         return  # tensors have no memory yet; functionalization keeps results and inputs apart
-    if any(t is not None and may_overlap(out, t) for t in (x, *rest[:6])):
+    if any(t is not None and may_overlap(out, t) for t in args[:10]):
         refuse(NAME, "out", "not share memory with an input", "overlapping tensors")

@@ -1,0 +1,59 @@
+"""Copies of an entry's operands that take turns, so that each call finds its weight in no cache.
+
+Ours and the peers' copies lie alike: one behind the other on huge pages.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+
+import torch
+
+from lowbit.bench import huge_pages
+from lowbit.bench.entries import Entry
+from lowbit.formats.memory import byte_range
+
+_BYTES = 256 << 20
+_MOST = 256
+_LINE = 64
+
+Operands = tuple
+
+
+def rotation(entry: Entry, cold: bool) -> Callable[[], object]:
+    """A call of the entry; when cold, each call takes the next copy of its operands."""
+    if not cold:
+        return functools.partial(entry.call, *entry.operands)
+    turn = itertools.cycle(copies(entry))
+    return lambda: entry.call(*next(turn))
+
+
+def copies(entry: Entry) -> list[Operands]:
+    """As many copies as are beyond the caches."""
+    count = min(max(1, -(-_BYTES // max(1, entry.operand_bytes))), _MOST)
+    if entry.another is not None:
+        return [entry.operands, *(entry.another() for _ in range(count - 1))]
+    if any(t is not None and t.device.type != "cpu" for t in entry.operands):
+        return [tuple(t if t is None else t.clone() for t in entry.operands) for _ in range(count)]
+    size = sum(_extent(t) for t in entry.operands if t is not None)
+    arena = huge_pages.empty(count * size)
+    return [tuple(_place(entry.operands, arena[i * size :])) for i in range(count)]
+
+
+def _extent(tensor: torch.Tensor) -> int:
+    """Bytes from the first to the last element, in whole cache lines."""
+    start, stop = byte_range(tensor)
+    return -(-(stop - start) // _LINE) * _LINE
+
+
+def _place(operands: Operands, arena: torch.Tensor) -> Iterator[torch.Tensor | None]:
+    """Copies with the strides of the originals, one behind the other."""
+    for tensor in operands:
+        if tensor is None:
+            yield None
+            continue
+        memory, arena = arena[: _extent(tensor)], arena[_extent(tensor) :]
+        copy = memory.view(tensor.dtype).as_strided(tensor.shape, tensor.stride())
+        yield copy.copy_(tensor)

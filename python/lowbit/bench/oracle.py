@@ -1,0 +1,207 @@
+"""What a result is judged by: a float64 oracle, and plain torch in the precision of the mode.
+
+The oracle of the weight is the value rule written apart from the reference, bit by bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from lowbit import registry
+from lowbit.formats.int8x2 import CHUNK
+from lowbit.formats.numerics import BF16, INT8X2, round_operand
+from lowbit.formats.packing import PLANE_WIDTHS, plane_words
+from lowbit.formats.weight_format import ZERO_KINDS, WeightFormat, dequantize_parts
+from lowbit.ops.weight_only_linear import Arguments
+
+# For each bit of the codes, the lowest first: row, word and bit of the word, over all codes.
+Bits = Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """What a result is judged by: the oracle and what plain torch makes of the same call."""
+
+    oracle: torch.Tensor  # float64, or the exact result for bitwise ops
+    plain: torch.Tensor | None  # None for bitwise ops
+    bits: torch.Tensor | None = None  # the result, where a mode fixes every bit of it
+
+
+def expected(op: str, args: tuple) -> Expected:
+    """The oracle of a call, and plain torch's result. Computed on the CPU."""
+    return _EXPECTED[op](*(t.cpu() if isinstance(t, torch.Tensor) else t for t in args))
+
+
+def oracle_weight(qweight, scales, zeros, table, s0, fmt: WeightFormat) -> torch.Tensor:
+    """The value rule again, written apart from the reference: bit by bit and element by element.
+
+    Each product or sum of two float32 numbers is computed in float64 and rounded to float32, which
+    rounds once, as float64 has more than twice the digits.
+    """
+    codes = _gather(qweight, _panel_bits(fmt) if fmt.layout else _canonical_bits(fmt))
+    scale = _spread(scales, fmt)
+    if s0 is not None:
+        scale = (scale * s0.double().reshape(-1, 1)).float().double()
+    t = (codes.float() if table is None else table[codes]).double()
+    kind = ZERO_KINDS[fmt.zero_kind]
+    zero = _spread(zeros, fmt) if zeros is not None else 2.0 ** (fmt.bits - 1)
+    if kind in ("midpoint", "code"):
+        t = (t - zero).float().double()
+    w = (t * scale).float().double()
+    return ((w + zero) if kind == "value" else w).float()
+
+
+def _spread(scales: torch.Tensor, fmt: WeightFormat) -> torch.Tensor:
+    """The scale or zero of each element, in float64."""
+    row, group = torch.arange(fmt.n)[:, None], torch.arange(fmt.k)[None] // fmt.block_k
+    if scales.dim() == 3:
+        return scales.double()[row // 64, group, row % 64]
+    return scales.double()[row // fmt.block_n, group]
+
+
+def _canonical_bits(fmt: WeightFormat) -> Bits:
+    """Where each bit of the codes [n, k] lies in a canonical weight."""
+    row, column, start = torch.arange(fmt.n)[:, None], torch.arange(fmt.k)[None], 0
+    for width, words in zip(PLANE_WIDTHS[fmt.bits], plane_words(fmt.bits, fmt.k), strict=True):
+        for bit in range(width):
+            position = column * width + bit
+            yield row, start + position // 32, position % 32
+        start += words
+
+
+def _panel_bits(fmt: WeightFormat) -> Bits:
+    """The same in panels, one column at a time from its group, unit, vector, field and byte."""
+    row, column = torch.arange(fmt.n)[:, None], torch.arange(fmt.k)[None]
+    unit_columns = 32 // min(PLANE_WIDTHS[fmt.bits])
+    units_before = column // fmt.block_k * -(-fmt.block_k // unit_columns)
+    unit = units_before + column % fmt.block_k // unit_columns
+    in_unit = column % fmt.block_k % unit_columns
+    start = unit * unit_columns * 64 * fmt.bits // 8  # in bytes
+    for width in PLANE_WIDTHS[fmt.bits]:
+        vector, rest = in_unit // (32 // width), in_unit % (32 // width)
+        field, byte_of_quad = rest // 4, rest % 4
+        byte = start + 256 * vector + row % 64 // 16 * 64 + row % 16 * 4 + byte_of_quad
+        for bit in range(width):
+            yield row // 64, byte // 4, byte % 4 * 8 + field * width + bit
+        start = start + 256 * (unit_columns * width // 32)
+
+
+def _gather(words: torch.Tensor, bits: Bits) -> torch.Tensor:
+    """The codes whose bits, the lowest first, lie at (row, word, bit of the word)."""
+    found = (words[row, word].long() >> shift & 1 for row, word, shift in bits)
+    return sum(values << bit for bit, values in enumerate(found))
+
+
+def _scatter(codes: torch.Tensor, bits: Bits, shape: tuple[int, int]) -> torch.Tensor:
+    """Words with the codes' bits at their places, and zeros elsewhere."""
+    words = torch.zeros(shape, dtype=torch.int64)
+    for bit, (row, word, shift) in enumerate(bits):
+        places = torch.broadcast_tensors(row, word)
+        words.index_put_(places, ((codes >> bit) & 1) << shift, accumulate=True)
+    return torch.where(words >= 1 << 31, words - (1 << 32), words).int()
+
+
+def _expected_prepack(qweight: torch.Tensor, fmt: WeightFormat) -> Expected:
+    codes = _gather(qweight, _canonical_bits(fmt))
+    unit_columns = 32 // min(PLANE_WIDTHS[fmt.bits])
+    groups = (min(fmt.block_k, fmt.k - start) for start in range(0, fmt.k, fmt.block_k))
+    columns = sum(-(-group // unit_columns) * unit_columns for group in groups)
+    shape = -(-fmt.n // 64), columns * fmt.bits * 64 // 32
+    return Expected(_scatter(codes, _panel_bits(fmt), shape), None)
+
+
+def _expected_unpack(qweight: torch.Tensor, fmt: WeightFormat) -> Expected:
+    codes = _gather(qweight, _panel_bits(fmt))
+    shape = fmt.n, sum(plane_words(fmt.bits, fmt.k))
+    return Expected(_scatter(codes, _canonical_bits(fmt), shape), None)
+
+
+def _expected_dequantize(*args: Any) -> Expected:
+    *tensors, fmt, dtype = args
+    return Expected(oracle_weight(*tensors, WeightFormat(*fmt)).to(dtype), None)
+
+
+def _expected_linear(*args: Any) -> Expected:
+    a = Arguments(*args)
+    tensors = list(args[1:6])
+    if a.table is not None:
+        tensors[3] = _table_of_mode(a.table, a.numerics)
+    w = dequantize_parts(*tensors, WeightFormat(*a.format))
+    true_w = w if a.numerics != INT8X2 else dequantize_parts(*args[1:6], WeightFormat(*a.format))
+    x = a.x if a.permutation is None else a.x[..., a.permutation.long()]
+    true_x, x = _x_of_mode(x, a.numerics, WeightFormat(*a.format))
+    oracle = torch.matmul(true_x.double(), true_w.double().t())
+    plain = torch.matmul(x, w.t())
+    if a.low_rank_a is not None:
+        pair = a.low_rank_a, a.low_rank_b
+        oracle = oracle + _low_rank_term(*(t.double() for t in (a.x, *pair)))
+        plain = plain + _low_rank_term(*(t.float() for t in (a.x, *pair)))
+    if a.bias is not None:
+        oracle, plain = oracle + a.bias.double(), plain + a.bias.float()
+    fixed = a.numerics == INT8X2 and a.low_rank_a is None
+    return Expected(oracle, plain.to(a.x.dtype), _reference(args) if fixed else None)
+
+
+def _low_rank_term(x, low_rank_a, low_rank_b) -> torch.Tensor:
+    return torch.matmul(torch.matmul(x, low_rank_a.t()), low_rank_b.t())
+
+
+def _reference(args: tuple) -> torch.Tensor:
+    with registry.use_backend("reference"):
+        return registry.OPS["weight_only_linear"].overload(*args)
+
+
+def _x_of_mode(x: torch.Tensor, mode: int, fmt: WeightFormat) -> tuple[torch.Tensor, torch.Tensor]:
+    """(x of the oracle, x of plain torch), both float32.
+
+    bf16 and fp16 round x by their definition, so the oracle has the rounded x. The rounding of
+    int8x2 is an error of the mode: only plain torch has it, and the bound is twice that error.
+    """
+    if mode != INT8X2:
+        x = round_operand(x, mode)
+        return x, x
+    broken = ~torch.isfinite(x).all(-1, keepdim=True)  # by definition the whole row is NaN
+    x = torch.where(broken, math.nan, x.float())
+    pieces = [p for g in x.split(fmt.block_k, -1) for p in g.split(CHUNK, -1)]
+    steps = [piece.abs().amax(-1, keepdim=True) / 16256 for piece in pieces]
+    rounded = [
+        torch.where(step > 0, torch.round(piece / step) * step, piece)
+        for piece, step in zip(pieces, steps, strict=True)
+    ]
+    return x, torch.cat(rounded, -1)
+
+
+def _table_of_mode(table: torch.Tensor, mode: int) -> torch.Tensor:
+    """The table as the mode reads it: bf16 and int8x2 round what they cannot hold."""
+    if mode == BF16:
+        return round_operand(table, mode)
+    if mode != INT8X2:
+        return table
+    step = table.abs().max() / 16256
+    return torch.round(table / step) * step if step > 0 else table
+
+
+def _expected_backward(grad, qweight, scales, zeros, table, s0, fmt) -> Expected:
+    w = dequantize_parts(qweight, scales, zeros, table, s0, WeightFormat(*fmt))
+    return _expected_product(grad.float(), w, None, grad.dtype)
+
+
+def _expected_product(a: torch.Tensor, b: torch.Tensor, bias, dtype: torch.dtype) -> Expected:
+    oracle, plain = torch.matmul(a.double(), b.double()), torch.matmul(a, b)
+    if bias is not None:
+        oracle, plain = oracle + bias.double(), plain + bias.float()
+    return Expected(oracle, plain.to(dtype))
+
+
+_EXPECTED: dict[str, Callable[..., Expected]] = {
+    "dequantize_weight": _expected_dequantize,
+    "prepack_weight": _expected_prepack,
+    "unpack_weight": _expected_unpack,
+    "weight_only_linear": _expected_linear,
+    "weight_only_linear_backward": _expected_backward,
+}

@@ -1,0 +1,85 @@
+"""What lowbit costs where there is nothing to compute: a call on a tiny weight, and the import."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import torch
+
+from lowbit import registry
+from lowbit.bench import check, sampling
+from lowbit.bench.cases import LINEAR, Case
+from lowbit.bench.entries import Entry
+from lowbit.bench.plan import Plan
+from lowbit.bench.rows import Row
+from lowbit.bench.weight_specs import WeightSpec
+from lowbit.formats.numerics import default_mode
+from lowbit.ops.weight_only_linear import weight_only_linear
+
+OVERHEAD = "overhead"
+_WEIGHT = WeightSpec(8, 32, 4, 32, zeros="code")
+_IMPORTS = 6
+_IMPORT = """
+import time
+start = time.perf_counter()
+import torch
+between = time.perf_counter()
+import lowbit
+print(between - start, time.perf_counter() - between)
+"""
+
+
+def run(plan: Plan) -> Iterator[Row]:
+    """Rows of a call by its ways in, on one thread in inference mode, and of the import."""
+    yield from _calls(plan)
+    yield from _imports(plan)
+
+
+def _calls(plan: Plan) -> list[Row]:
+    calls = ways()
+    entries = [Entry(name, call, (), torch.empty(0)) for name, call in calls.items()]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            taken = sampling.interleave(entries, plan.min_time)
+    finally:
+        torch.set_num_threads(before)
+    case = f"a call, M=1 N={_WEIGHT.n} K={_WEIGHT.k} {_WEIGHT.bits}b g{_WEIGHT.block_k}"
+    return [_row(plan, case, name, s.seconds) for name, s in zip(calls, taken, strict=True)]
+
+
+def ways() -> dict[str, Callable[[], torch.Tensor]]:
+    """The same product through the kernel's op, the public op and the public function."""
+    case = Case(LINEAR, _WEIGHT, (1,), mode=default_mode("cpu", torch.float32))
+    weight = _WEIGHT.make(0)
+    args = case.arguments(weight, seed=1)
+    op, x, w = registry.OPS[LINEAR], args[0], weight.dequantize()
+    found = {}
+    if not check.unavailable("cpu"):
+        kernel = torch.ops.lowbit.weight_only_linear__cpu.default
+        found["lowbit kernel"] = functools.partial(kernel, *args, op.allocate(*args))
+    found["lowbit op"] = functools.partial(op.overload, *args)
+    found["lowbit call"] = functools.partial(weight_only_linear, x, weight)
+    found["torch fp32"] = functools.partial(torch.nn.functional.linear, x, w)
+    return found
+
+
+def _imports(plan: Plan) -> list[Row]:
+    """Each in a process of its own; the first, which may read from disk, is left out."""
+    command = [sys.executable, "-c", _IMPORT]
+    taken = []
+    for _ in range(_IMPORTS + 1):
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        taken.append(tuple(map(float, done.stdout.split())))
+    torch_alone, lowbit_above = zip(*taken[1:], strict=True)
+    case = "import, above torch"
+    rows = [_row(plan, case, "lowbit import", list(lowbit_above))]
+    return [*rows, _row(plan, case, "torch import", list(torch_alone))]
+
+
+def _row(plan: Plan, case: str, backend: str, samples: list[float]) -> Row:
+    return Row(case, backend, 1, op=OVERHEAD, run=plan.run, samples=samples)

@@ -1,0 +1,91 @@
+"""Samples of several entries taken in turns, A B A B, with a bandwidth probe around each.
+
+The bandwidth of a shared machine can flip between two states within seconds, so a memory-bound time
+means nothing by itself. A sample counts when the probes right before and right after it agree, and
+it keeps their mean; otherwise it is dropped and taken again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Sequence
+
+from lowbit.bench.cold import rotation
+from lowbit.bench.entries import Entry
+from lowbit.bench.probe import timed
+
+MIN_SAMPLES, MAX_SAMPLES = 5, 2000
+_AGREEMENT = 0.15
+# A sample is a loop of calls; beside a probe of some ten milliseconds it may be longer.
+_SAMPLE_SECONDS, _PROBED_SAMPLE_SECONDS = 1e-3, 4e-3
+# An entry gives up after this many dropped samples more than three for each accepted one.
+_PATIENCE = 20
+
+
+@dataclasses.dataclass
+class Samples:
+    """Accepted samples in seconds a call, the bandwidth around each, and how many were dropped."""
+
+    seconds: list[float] = dataclasses.field(default_factory=list)
+    probes: list[float] = dataclasses.field(default_factory=list)
+    dropped: int = 0
+
+
+def agree(before: float, after: float) -> bool:
+    """Whether two probes tell of the same state of the machine."""
+    return max(before, after) <= (1 + _AGREEMENT) * min(before, after)
+
+
+class _Turn:
+    """An entry that takes its turns."""
+
+    def __init__(self, entry: Entry, cold: bool, device: str, sample_seconds: float):
+        self.samples, self._spent = Samples(), 0.0
+        self._entry, self._device, self._work = entry, device, rotation(entry, cold)
+        with entry.context():
+            self._work()
+            once = timed(self._work, 1, device)
+        self._repeats = max(1, round(sample_seconds / max(once, 1e-9)))
+
+    def wants_more(self, min_time: float) -> bool:
+        taken, dropped = len(self.samples.seconds), self.samples.dropped
+        if dropped > _PATIENCE + 3 * taken:
+            return False
+        return taken < MIN_SAMPLES or (self._spent < min_time and taken < MAX_SAMPLES)
+
+    def take(self) -> float:
+        with self._entry.context():
+            return timed(self._work, self._repeats, self._device)
+
+    def accept(self, seconds: float, probes: tuple[float, ...]) -> None:
+        if probes and not agree(*probes):
+            self.samples.dropped += 1
+            return
+        self.samples.seconds.append(seconds)
+        self.samples.probes += [statistics.harmonic_mean(probes)] if probes else []
+        self._spent += seconds * self._repeats
+
+
+def interleave(
+    entries: Sequence[Entry],
+    min_time: float,
+    *,
+    cold: bool = False,
+    device: str = "cpu",
+    read: Callable[[], float] | None = None,
+) -> list[Samples]:
+    """Samples of each entry, of min_time seconds together. read: gives the bandwidth now.
+
+    The probe behind a sample is also the one before the next.
+    """
+    sample_seconds = _PROBED_SAMPLE_SECONDS if read else _SAMPLE_SECONDS
+    turns = [_Turn(entry, cold, device, sample_seconds) for entry in entries]
+    before = read() if read else None
+    while waiting := [turn for turn in turns if turn.wants_more(min_time)]:
+        for turn in waiting:
+            seconds = turn.take()
+            after = read() if read else None
+            turn.accept(seconds, (before, after) if read else ())
+            before = after
+    return [turn.samples for turn in turns]
