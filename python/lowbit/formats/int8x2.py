@@ -130,9 +130,9 @@ def _table_remainder(factor, zero, fmt: WeightFormat) -> torch.Tensor | None:
 def _table_planes(table: torch.Tensor, factor: torch.Tensor) -> list[Plane]:
     """One plane of int8 levels where a power of two makes the table integral, else two."""
     for exponent in _TABLE_EXPONENTS:
-        levels = table.double() * 2.0**exponent  # in float64: tiny levels must not become zero
+        levels = table * 2.0**exponent
         if ((levels == torch.round(levels)) & (levels.abs() <= 127)).all():
-            return [Plane(levels.float(), None, factor * 2.0**-exponent)]
+            return [Plane(levels, None, factor * 2.0**-exponent)]
     largest = table.abs().max()
     if not torch.isfinite(largest):
         broken = torch.full_like(factor, math.nan)
