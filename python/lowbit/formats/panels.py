@@ -77,7 +77,8 @@ def pack_row_scales(scales: torch.Tensor) -> torch.Tensor:
     padded = raw.new_zeros(panel_count(n) * PANEL_ROWS, groups)
     padded[:n] = raw
     packed = padded.unflatten(0, (-1, PANEL_ROWS)).transpose(1, 2)
-    return packed.contiguous().view(scales.dtype)
+    # clone, because contiguous() keeps the strides of an empty tensor
+    return packed.clone(memory_format=torch.contiguous_format).view(scales.dtype)
 
 
 def unpack_row_scales(packed: torch.Tensor, n: int) -> torch.Tensor:

@@ -109,7 +109,7 @@ class QuantLinear(torch.nn.Module):
         return cls(weight, zeros, mode)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return linear_of_parts(x, (*self._tensors(), None), self.bias, None, self._format, self.mode)
+        return linear_of_parts(x, self._parts(), self.bias, None, self._format, self.mode)
 
     @property
     def weight(self) -> QuantizedWeight:
