@@ -11,7 +11,15 @@ import time
 import torch
 
 from lowbit import __version__, native, registry
-from lowbit.bench import arguments, bench_command, compare_command, info, report, sweep
+from lowbit.bench import (
+    arguments,
+    bench_command,
+    compare_command,
+    info,
+    plot_command,
+    report,
+    sweep,
+)
 from lowbit.bench.arguments import Parser, UsageError
 from lowbit.bench.cases import Case
 from lowbit.bench.weight_specs import WeightSpec
@@ -63,7 +71,7 @@ def _parser() -> Parser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_add_info, _add_support, _add_explain, _add_check):
         add(commands)
-    for module in (bench_command, compare_command):
+    for module in (bench_command, compare_command, plot_command):
         module.add(commands)
     return top
 

@@ -37,7 +37,7 @@ def copies(entry: Entry) -> list[Operands]:
     if any(t is not None and t.device.type != "cpu" for t in entry.operands):
         return [tuple(t if t is None else t.clone() for t in entry.operands) for _ in range(count)]
     size = sum(_extent(t) for t in entry.operands if t is not None)
-    arena = empty_on_huge_pages((count * size,), torch.uint8)
+    arena = empty_on_huge_pages(torch.empty(0, dtype=torch.uint8), (count * size,))
     return [tuple(_place(entry.operands, arena[i * size :])) for i in range(count)]
 
 

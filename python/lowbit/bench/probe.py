@@ -34,7 +34,7 @@ class Probe:
         self.native = device == "cpu" and native.load("_ops_cpu").loaded
         nbytes = _buffer_bytes(device, quick)
         if self.native:
-            buffer = empty_on_huge_pages((nbytes // 4,), torch.float32).fill_(1.0)
+            buffer = empty_on_huge_pages(torch.empty(0), (nbytes // 4,)).fill_(1.0)
             self._windows = itertools.cycle(buffer.split(min(nbytes, _PASS_BYTES) // 4))
         else:
             self._buffer = torch.ones(nbytes // 4, device=device)

@@ -62,7 +62,7 @@ def _run_group(
 ) -> list[Row]:
     """Our backends in each mode and the peers once, all interleaved."""
     rows, entries = [], []
-    workloads = [Workload.make(case, layer) for case in cases]
+    workloads = [Workload(case, layer, plan.prepack) for case in cases]
     for name in plan.names():
         for workload in workloads[:1] if name in peers() else workloads:
             row = _row(plan, workload, "" if name in peers() else workload.case.mode)
