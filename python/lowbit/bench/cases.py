@@ -15,18 +15,23 @@ import zlib
 
 import torch
 
-from lowbit.bench.weight_specs import WeightSpec
+from lowbit.bench.weight_specs import WeightSpec, in_panels
 from lowbit.errors import dtype_name
 from lowbit.formats.numerics import MODES
+from lowbit.formats.packing import plane_words
+from lowbit.formats.panels import panel_count, panel_words
 from lowbit.formats.tables import TABLE_NAMES
 from lowbit.formats.weight_format import LAYOUTS, SCALE_DTYPES, ZERO_DTYPES, ZERO_KINDS
 from lowbit.formats.weights import QuantizedWeight
 from lowbit.ops.weight_only_linear import X_DTYPES
 
 LINEAR, BACKWARD = "weight_only_linear", "weight_only_linear_backward"
-DEQUANTIZE = "dequantize_weight"
+DEQUANTIZE, PREPACK, UNPACK = "dequantize_weight", "prepack_weight", "unpack_weight"
+# Ops on the packed codes alone, and all that take a weight and no x.
+PACKING = (PREPACK, UNPACK)
+WITHOUT_X = (DEQUANTIZE, *PACKING)
 # What an op takes besides a weight and a dtype; for the other ops a Case ignores it.
-AXES = {LINEAR: ("rows", "mode"), BACKWARD: ("rows",), DEQUANTIZE: ()}
+AXES = {LINEAR: ("rows", "mode"), BACKWARD: ("rows",)} | dict.fromkeys(WITHOUT_X, ())
 VIEWS = ("contiguous", "offset", "padded", "strided", "transposed", "expanded")
 ADDENDS = ("none", "x", "float32", "strided")
 RANKS = (0, 1, 3, 16)
@@ -37,8 +42,9 @@ class Case:
     """A call of an op on a quantized weight.
 
     rows: the leading dimensions of x (of grad for the backward op). dtype: that of x or grad, or
-    of the result of dequantize_weight. bias, low_rank: "none", or of x's dtype, float32 or strided.
-    rank: of the low-rank pair. view: how x lies in memory; what lies around it is NaN.
+    of the result of dequantize_weight; packing has none. bias, low_rank: "none", or of x's dtype,
+    float32 or strided. rank: of the low-rank pair. view: how x lies in memory; what lies around it
+    is NaN.
     """
 
     op: str
@@ -53,8 +59,9 @@ class Case:
     nonfinite: bool = False
 
     def __str__(self) -> str:
-        parts = [str(self.weight), dtype_name(self.dtype)]
-        if self.op != DEQUANTIZE:
+        parts = [str(self.weight)]
+        parts += [dtype_name(self.dtype)] if self.op not in PACKING else []
+        if self.op not in WITHOUT_X:
             parts.append("M" + "x".join(map(str, self.rows)))
             parts += [part for part in (self.mode,) if part != "exact"]
             parts += [f"bias.{self.bias}"] if self.bias != "none" else []
@@ -72,6 +79,9 @@ class Case:
         """The flat arguments of the op on a weight that is there already."""
         if self.op == DEQUANTIZE:
             return (*weight.tensors, weight.format, self.dtype)
+        if self.op in PACKING:
+            weight = in_panels(weight) if self.op == UNPACK else weight
+            return weight.qweight, weight.format
         generator = torch.Generator().manual_seed(seed)
         x = self._input(generator, weight.device)
         if self.op == BACKWARD:
@@ -105,15 +115,19 @@ class Case:
 
     @property
     def flops(self) -> int:
-        """Multiplications and additions of the matrix products; one a weight for dequantize."""
+        """Multiplications and additions of the matrix products; else one operation a weight."""
         n, k = self.weight.n, self.weight.k
         size = n * k + self._rank * (n + k)
-        return n * k if self.op == DEQUANTIZE else 2 * self.m * size
+        return n * k if self.op in WITHOUT_X else 2 * self.m * size
 
     @property
     def bytes(self) -> int:
         """Bytes that must move: weight, low-rank pair, input and result, each once."""
         n, k = self.weight.n, self.weight.k
+        if self.op in PACKING:
+            groups = self.weight.block_k or k
+            panels = 4 * panel_count(n) * panel_words(self.weight.bits, k, groups)
+            return panels + 4 * n * sum(plane_words(self.weight.bits, k))
         elements = n * k if self.op == DEQUANTIZE else self.m * (n + k)
         pair = self._rank * (n + k) * (4 if self.low_rank == "float32" else self.dtype.itemsize)
         return self.weight.nbytes + elements * self.dtype.itemsize + pair
@@ -337,12 +351,22 @@ def _dequantize_cases() -> tuple[Case, ...]:
     pairs = zip(WEIGHTS, itertools.cycle(X_DTYPES), strict=False)
     cases = [Case(DEQUANTIZE, w) for w in WEIGHTS]
     cases += [Case(DEQUANTIZE, w, dtype=d) for w, d in pairs]
+    cases += [Case(DEQUANTIZE, dataclasses.replace(w, layout="panels")) for w in WEIGHTS[::4]]
     mixed = [Case(DEQUANTIZE, c.weight, dtype=c.dtype) for c in _mixed(DEQUANTIZE, 40)]
     return tuple(dict.fromkeys(cases + mixed))
+
+
+def _packing_cases(op: str) -> tuple[Case, ...]:
+    """Bits, groups, tails and slices; scales and zeros are no part of it."""
+    specs = [*_shapes(), *_cuts(), *(c.weight for c in _mixed(DEQUANTIZE, 40))]
+    specs += [WeightSpec(n=n, k=k, bits=b) for b in range(1, 9) for n, k in ((64, 128), (130, 77))]
+    return tuple(dict.fromkeys(Case(op, spec) for spec in specs))
 
 
 CASES: dict[str, tuple[Case, ...]] = {
     LINEAR: _linear_cases(LINEAR),
     BACKWARD: _linear_cases(BACKWARD),
     DEQUANTIZE: _dequantize_cases(),
+    PREPACK: _packing_cases(PREPACK),
+    UNPACK: _packing_cases(UNPACK),
 }

@@ -14,7 +14,7 @@ import torch
 
 from lowbit import native, registry
 from lowbit.bench import check
-from lowbit.bench.cases import BACKWARD, DEQUANTIZE, LINEAR, Case
+from lowbit.bench.cases import BACKWARD, LINEAR, PACKING, WITHOUT_X, Case
 from lowbit.bench.weight_specs import WeightSpec
 from lowbit.formats.weights import QuantizedWeight
 from lowbit.ops.prepack_weight import prepack
@@ -115,12 +115,12 @@ def own_entry(workload: Workload, backend: str) -> Entry:
     weight = _weight_for(workload, backend)
     args = case.arguments(weight, _SEED)
     _require_right(workload, backend, args)
-    operands = weight.parts if op.name == LINEAR else weight.tensors
-    before = 0 if op.name == DEQUANTIZE else 1
+    operands = _operands(op.name, weight, args)
+    before = 0 if op.name in WITHOUT_X else 1
     head, tail = args[:before], args[before + len(operands) :]
     isa = f" ({native.isa()})" if backend == "cpu" else ""
     call = op.overload
-    if op.name == DEQUANTIZE:  # its result is so large that page faults of fresh memory take over
+    if op.name in WITHOUT_X:  # the result is so large that page faults of fresh memory take over
         call, tail = _into_given_output(op), (*tail, op.allocate(*args))
     arithmetic, planes = _ARITHMETIC[case.mode]
     return Entry(
@@ -134,13 +134,21 @@ def own_entry(workload: Workload, backend: str) -> Entry:
     )
 
 
+def _operands(op: str, weight: QuantizedWeight, args: tuple) -> tuple[torch.Tensor | None, ...]:
+    """Those of the arguments that stand for the weight."""
+    if op in PACKING:
+        return args[:1]
+    return weight.parts if op == LINEAR else weight.tensors
+
+
 def _weight_for(workload: Workload, backend: str) -> QuantizedWeight:
     """Prepacked where that was asked for and the backend has a kernel that reads it."""
-    if not workload.prepack or registry.BACKENDS[backend].device != "cpu":
+    op, on_cpu = workload.case.op, registry.BACKENDS[backend].device == "cpu"
+    if not workload.prepack or not on_cpu or op in PACKING:
         return workload.weight
     packed = workload.layer.packed
     args = workload.case.arguments(packed, _SEED)
-    return workload.weight if check.declined(workload.case.op, backend, args) else packed
+    return workload.weight if check.declined(op, backend, args) else packed
 
 
 def _require_right(workload: Workload, backend: str, args: tuple) -> None:
@@ -180,18 +188,23 @@ def peers() -> dict[str, ModuleType]:
 
 def product(op: str, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """What the op computes from a plain matrix w[N, K]."""
-    if op == DEQUANTIZE:
+    if op in WITHOUT_X:
         return w
     return torch.matmul(x, w) if op == BACKWARD else torch.nn.functional.linear(x, w)
 
 
 def errors(workload: Workload, entry: Entry) -> tuple[float, float]:
-    """(weight error, compute error): relative root mean squares, the latter on some columns."""
+    """(weight error, compute error): relative root mean squares, the latter on some columns.
+
+    Packed codes are right or wrong, and were checked: they have no compute error.
+    """
     op, w = workload.case.op, entry.weight.cpu()
+    if op in PACKING:
+        return _relative(w.float(), workload.layer.original), 0.0
     with entry.context():
         got = entry.call(*entry.operands).cpu()
     weight_error = _relative(w.float(), workload.layer.original)
-    if op != DEQUANTIZE:
+    if op not in WITHOUT_X:
         w = (w[:, :_COLUMNS] if op == BACKWARD else w[:_COLUMNS]).double()
         got = got[..., :_COLUMNS].double()
     return weight_error, _relative(got, product(op, workload.x.cpu().double(), w))

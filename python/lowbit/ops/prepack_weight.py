@@ -8,6 +8,7 @@ from lowbit import registry
 from lowbit.formats.memory import empty_on_huge_pages
 from lowbit.formats.panels import pack_panels
 from lowbit.formats.weight_format import (
+    LAYOUTS,
     PANELS,
     WeightFormat,
     check_codes,
@@ -26,10 +27,11 @@ class Problem(NamedTuple):
     """What the capability rows of this op are matched with."""
 
     device: torch.device
+    layout: str
 
 
 def problem(qweight, format) -> Problem:
-    return Problem(qweight.device)
+    return Problem(qweight.device, LAYOUTS[format[7]])
 
 
 def check(qweight, format) -> None:
@@ -65,7 +67,8 @@ OP = registry.Op(
     problem=problem,
     flatten=flatten,
 )
-OP.add_kernel(registry.Kernel("cpu", {}, "measured on Intel Xeon (AVX-512)"))
+_COVERS = {"layout": ("canonical",)}
+OP.add_kernel(registry.Kernel("cpu", _COVERS, "measured on Intel Xeon (AVX-512)"))
 _prepack = OP.overload
 
 

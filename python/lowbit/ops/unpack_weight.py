@@ -8,6 +8,7 @@ from lowbit import registry
 from lowbit.formats.panels import unpack_panels
 from lowbit.formats.weight_format import (
     CANONICAL,
+    LAYOUTS,
     WeightFormat,
     check_codes,
     check_format,
@@ -25,10 +26,11 @@ class Problem(NamedTuple):
     """What the capability rows of this op are matched with."""
 
     device: torch.device
+    layout: str
 
 
 def problem(qweight, format) -> Problem:
-    return Problem(qweight.device)
+    return Problem(qweight.device, LAYOUTS[format[7]])
 
 
 def check(qweight, format) -> None:
@@ -63,7 +65,8 @@ OP = registry.Op(
     problem=problem,
     flatten=flatten,
 )
-OP.add_kernel(registry.Kernel("cpu", {}, "measured on Intel Xeon (AVX-512)"))
+_COVERS = {"layout": ("panels",)}
+OP.add_kernel(registry.Kernel("cpu", _COVERS, "measured on Intel Xeon (AVX-512)"))
 _unpack = OP.overload
 
 
