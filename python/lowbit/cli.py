@@ -1,4 +1,4 @@
-"""The command `lowbit`: info, support, explain, check and bench."""
+"""The command `lowbit`: info, support, explain, check; bench, compare and plot are in bench/."""
 
 from __future__ import annotations
 
@@ -37,13 +37,15 @@ examples:
   lowbit explain weight_only_linear --m 1 --n 4096 --k 4096 --table nf4
   lowbit check weight_only_linear --backend cpu
   lowbit bench --quick -o json --out results/quick.json
+  lowbit compare results/before.json results/quick.json
+  lowbit plot results/quick.json -o results/pictures
 
 lowbit COMMAND --help lists the options of a command.
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command: 0, 1 (a check failed), 2 (wrong arguments) or 130 (interrupted)."""
+    """Run a command: 0, 1 (a check or a bar failed), 2 (wrong arguments) or 130 (interrupted)."""
     argv = sys.argv[1:] if argv is None else argv
     args = _parser().parse_args(argv)
     args.argv = argv

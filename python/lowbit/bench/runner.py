@@ -131,7 +131,8 @@ def _sample(plan: Plan, entries: list[Entry], rows: list[Row], probe: Probe) -> 
     for row, samples in zip(rows, taken, strict=True):
         row.samples, row.probes, row.dropped = samples.seconds, samples.probes, samples.dropped
         row.bandwidth = statistics.median(samples.probes or around)
-        row.waited, row.note = waited, _note(row, around)
+        row.waited = waited
+        row.note = _note(row, around)
     _compare_with_baseline(rows)
 
 
