@@ -13,7 +13,7 @@ from lowbit import registry
 from lowbit.bench import arguments, bars, plan, report, results, runner
 from lowbit.bench.arguments import INTERRUPTED, UsageError
 from lowbit.bench.bars.evaluators import Facts, Outcome
-from lowbit.bench.cases import LINEAR
+from lowbit.bench.cases import AXES, LINEAR
 from lowbit.bench.entries import peers
 from lowbit.bench.load import load_average
 from lowbit.bench.models import MODELS
@@ -34,8 +34,8 @@ _PLAN_OPTIONS = (
 def add(commands) -> None:
     """The command and its options."""
     command = commands.add_parser("bench", help="checked, then timed beside peers")
-    names = ", ".join([*registry.OPS, OVERHEAD])
-    parse_op = arguments.op_name(OVERHEAD)
+    names = ", ".join([*AXES, OVERHEAD])
+    parse_op = arguments.one_of([*AXES, OVERHEAD])
     command.add_argument("op", nargs="?", type=parse_op, metavar="OP", default=LINEAR, help=names)
     command.add_argument("--quick", action="store_true", help="two cases in about ten seconds")
     command.add_argument(

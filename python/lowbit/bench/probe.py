@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from lowbit import native
-from lowbit.bench import huge_pages
+from lowbit.formats.memory import empty_on_huge_pages
 
 # arithmetic -> the instructions that do it (csrc/cpu/probe.cpp); its peak is that of the fastest.
 INSTRUCTIONS = {"fp32": ("fma",), "bf16": (), "int8": ()}
@@ -34,7 +34,7 @@ class Probe:
         self.native = device == "cpu" and native.load("_ops_cpu").loaded
         nbytes = _buffer_bytes(device, quick)
         if self.native:
-            buffer = huge_pages.empty(nbytes).view(torch.float32).fill_(1.0)
+            buffer = empty_on_huge_pages(torch.empty(0), (nbytes // 4,)).fill_(1.0)
             self._windows = itertools.cycle(buffer.split(min(nbytes, _PASS_BYTES) // 4))
         else:
             self._buffer = torch.ones(nbytes // 4, device=device)

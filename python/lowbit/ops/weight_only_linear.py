@@ -19,7 +19,7 @@ from lowbit.formats.matmul import matmul_in_mode
 from lowbit.formats.memory import may_overlap
 from lowbit.formats.numerics import EXACT, MODES, default_mode, matmul_float32, mode_id
 from lowbit.formats.weight_format import (
-    EVERY_CANONICAL_WEIGHT,
+    EVERY_WEIGHT,
     SCHEMA,
     WeightFormat,
     check_permutation,
