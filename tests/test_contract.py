@@ -1,12 +1,13 @@
 """What every op promises, for all ops of the registry: opcheck, fakes, refusals, layouts, fills."""
 
+import dataclasses
 import warnings
 
 import pytest
 import torch
 
 from lowbit import registry
-from lowbit.bench.cases import CASES, PACKING
+from lowbit.bench.cases import CASES, LINEAR, PACKING
 from lowbit.bench.check import expected, same_bits
 from tests.runners import covered
 
@@ -21,7 +22,11 @@ def sample(op):
         kind = (case.weight.zeros, case.weight.bits in (3, 5, 6, 7), case.weight.cut, case.dtype)
         picked.setdefault(kind, case)
     empty = [c for c in cases if c.weight.n == 0 or 0 in c.rows][:3]
-    return [*list(picked.values())[:14], *empty]
+    options = {}
+    for case in cases:
+        kind = (case.mode, case.weight.layout, case.weight.permuted, case.low_rank != "none")
+        options.setdefault(kind, case)
+    return list(dict.fromkeys([*list(picked.values())[:14], *empty, *options.values()]))
 
 
 SAMPLES = [(op, case) for op in OPS for case in sample(op)]
@@ -233,6 +238,18 @@ OWN = {
         ("x", lambda t: t.to("meta"), "x must be on cpu, got meta; move all arguments to one"),
         ("bias", lambda t: torch.ones(3), "bias must have shape ["),
         ("bias", lambda t: torch.ones(3).double(), "bias must be float32, got float64"),
+        ("permutation", lambda t: t.long(), "permutation must be int32, got int64"),
+        ("permutation", lambda t: t[1:], "permutation must have shape ["),
+        ("permutation", lambda t: t.to("meta"), "permutation must be on cpu, got meta; move all"),
+        ("low_rank_a", lambda t: None, "low_rank_a must be a tensor, as low_rank_b is, got None"),
+        ("low_rank_b", lambda t: None, "low_rank_b must be a tensor, as low_rank_a is, got None"),
+        ("low_rank_a", lambda t: t[0], "low_rank_a must have shape [r, "),
+        ("low_rank_a", lambda t: t[:, 1:], "low_rank_a must have shape [r, "),
+        ("low_rank_b", lambda t: t[1:], "low_rank_b must have shape ["),
+        ("low_rank_b", lambda t: t[:, 1:], "low_rank_b must have shape ["),
+        ("low_rank_a", lambda t: t.double(), "low_rank_a must be float32, got float64"),
+        ("low_rank_b", lambda t: t.half(), "low_rank_b must be float32, got float16"),
+        ("low_rank_b", lambda t: t.to("meta"), "low_rank_b must be on cpu, got meta; move all"),
         ("numerics", lambda m: 4, "numerics must be in 0..3, got 4"),
         ("numerics", lambda m: -1, "numerics must be in 0..3, got -1"),
         ("numerics", lambda m: HUGE, f"numerics must be in 0..3, got {HUGE}"),
@@ -253,7 +270,7 @@ OWN = {
 
 def base_case(op):
     """Four bits, float32, a code zero point: every argument above can be spoilt in it."""
-    return next(
+    case = next(
         c
         for c in CASES[op]
         if (c.weight.zeros, c.weight.bits, c.weight.cut, c.dtype, c.weight.s0, c.weight.table)
@@ -263,6 +280,10 @@ def base_case(op):
         and c.m > 1
         and c.weight.k > c.weight.block_k > 0
     )
+    if op != LINEAR:
+        return case
+    weight = dataclasses.replace(case.weight, permuted=True)
+    return dataclasses.replace(case, weight=weight, bias="x", low_rank="x")
 
 
 REFUSED = [

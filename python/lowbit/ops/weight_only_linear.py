@@ -210,6 +210,16 @@ _forward = OP.overload
 _forward_out = OP.out_overload
 
 
+def fastest_layout(device: torch.device) -> str:
+    """The layout that the kernels which run here for a device read fastest."""
+    for row in OP.rows:
+        backend = registry.BACKENDS[row.backend]
+        own = backend.device == device.type and backend.rank >= 0
+        if own and backend.missing(device) is None and "panels" in row.covers["layout"]:
+            return "panels"
+    return "canonical"
+
+
 def weight_only_linear(
     x: torch.Tensor,
     qweight: QuantizedWeight,
