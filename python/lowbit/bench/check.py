@@ -143,9 +143,11 @@ def compare(got: torch.Tensor, want: Expected) -> Comparison:
     error = torch.where(finite & ~torch.isfinite(got), math.inf, error)
     plain = torch.where(finite, (want.plain.double() - oracle).abs(), 0.0)
     step = _ulp(oracle.abs().max().item() if oracle.numel() else 0.0, got.dtype)
-    limits = [2.0 * norm(plain) + step for norm in (_largest, _rms)]
+    # Orders of summation differ, and in the largest of many errors more than in their mean.
+    limits = [3.0 * _largest(plain) + step, 2.0 * _rms(plain) + step]
     errors = [norm(error) for norm in (_largest, _rms)]
-    bad = ((error > limits[0]) & finite) | (~finite & ~same_bits(got, rounded))
+    wrong = torch.isfinite(got) if want.any_nonfinite else ~same_bits(got, rounded)
+    bad = torch.where(finite, error > limits[0], wrong)
     if not bad.any() and errors[1] > limits[1]:
         bad = error == errors[0]  # beyond in the mean only: show the worst element
     wanted = want.oracle
