@@ -2,12 +2,12 @@
 
 Ops in `BITWISE` must equal the oracle bit for bit (any NaN equals any NaN). For the others
 
-    err(got, oracle) <= 2 * err(plain torch in the mode's own precision, oracle) + ulp
+    err(got, oracle) <= c * err(plain torch in the mode's own precision, oracle) + ulp
 
-in the largest absolute error and in the root mean square; `ulp` is one step of the output dtype at
-the oracle's largest magnitude. Elements that are not finite must be the same NaN or infinity in
-both. Where a mode fixes every bit (int8x2 without a low-rank pair) the result must also equal the
-reference bit for bit.
+with c = 2 for the root mean square and c = 3 for the largest absolute error; `ulp` is one step of
+the output dtype at the oracle's largest magnitude. Elements that are not finite must be the same
+NaN or infinity in both, in the mode bf16 either of them. Where a mode fixes every bit (int8x2
+without a low-rank pair) the result must also equal the reference bit for bit.
 
 Outputs are filled with NaN (or the largest number, where NaN is expected) before the call and lie
 in a guard band; inputs and band must not change.
