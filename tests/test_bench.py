@@ -188,6 +188,32 @@ def test_waiting_is_unknown_where_the_system_does_not_tell(monkeypatch, tmp_path
     assert load.load_average() is None
 
 
+@pytest.mark.parametrize("permitted", [True, False])
+def test_threads_go_first_where_that_is_permitted(monkeypatch, tmp_path, permitted):
+    niceness = {1: 0, 2: 5}
+
+    def set_priority(kind, thread, value):
+        if not permitted and value < 0:
+            raise PermissionError
+        niceness[thread] = value
+
+    for thread in (*niceness, 3):  # the last one has ended meanwhile
+        (tmp_path / str(thread)).mkdir()
+    monkeypatch.setattr(load, "_THREADS", tmp_path)
+    monkeypatch.setattr(load.os, "getpid", lambda: 1)
+    monkeypatch.setattr(load.os, "getpriority", lambda kind, thread: thread_priority(thread))
+    monkeypatch.setattr(load.os, "setpriority", set_priority)
+
+    def thread_priority(thread):
+        if thread not in niceness:
+            raise ProcessLookupError
+        return niceness[thread]
+
+    with load.priority():
+        assert niceness == ({1: -10, 2: -10} if permitted else {1: 0, 2: 5})
+    assert niceness == {1: 0, 2: 5}
+
+
 @pytest.mark.parametrize("share, crowded", [(None, False), (0.01, False), (0.3, True)])
 def test_rows_of_a_crowded_machine_are_marked(monkeypatch, share, crowded):
     monkeypatch.setattr(load.Waiting, "share", lambda self, threads: share)
