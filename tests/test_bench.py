@@ -190,25 +190,24 @@ def test_waiting_is_unknown_where_the_system_does_not_tell(monkeypatch, tmp_path
 
 @pytest.mark.parametrize("permitted", [True, False])
 def test_threads_go_first_where_that_is_permitted(monkeypatch, tmp_path, permitted):
-    niceness = {1: 0, 2: 5}
+    niceness = {1: 0, 2: 5}  # a third thread has ended meanwhile
 
-    def set_priority(kind, thread, value):
-        if not permitted and value < 0:
-            raise PermissionError
-        niceness[thread] = value
-
-    for thread in (*niceness, 3):  # the last one has ended meanwhile
-        (tmp_path / str(thread)).mkdir()
-    monkeypatch.setattr(load, "_THREADS", tmp_path)
-    monkeypatch.setattr(load.os, "getpid", lambda: 1)
-    monkeypatch.setattr(load.os, "getpriority", lambda kind, thread: thread_priority(thread))
-    monkeypatch.setattr(load.os, "setpriority", set_priority)
-
-    def thread_priority(thread):
+    def get(kind, thread):
         if thread not in niceness:
             raise ProcessLookupError
         return niceness[thread]
 
+    def renice(kind, thread, value):
+        get(kind, thread)
+        if not permitted and value < 0:
+            raise PermissionError
+        niceness[thread] = value
+
+    for thread in (1, 2, 3):
+        (tmp_path / str(thread)).mkdir()
+    monkeypatch.setattr(load, "_THREADS", tmp_path)
+    for name, fake in (("getpid", lambda: 1), ("getpriority", get), ("setpriority", renice)):
+        monkeypatch.setattr(load.os, name, fake)
     with load.priority():
         assert niceness == ({1: -10, 2: -10} if permitted else {1: 0, 2: 5})
     assert niceness == {1: 0, 2: 5}

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowbit import prepack, quantize_weight, use_backend, weight_only_linear
+from lowbit import QuantizedWeight, prepack, quantize_weight, use_backend, weight_only_linear
 from lowbit.formats.numerics import MODES
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -106,3 +106,19 @@ def test_compiled_and_exported():
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-5, atol=1e-4)
     program = torch.export.export(layer, (x,))
     assert torch.equal(program.module()(x), layer(x))
+
+
+def test_the_columns_of_gptq_with_act_order():
+    """g_idx gives the group of each logical column."""
+    generator = torch.Generator().manual_seed(3)
+    n, k, groups = 10, 64, 4
+    g_idx = torch.randperm(k, generator=generator) % groups
+    codes = torch.randint(0, 16, (n, k), generator=generator)
+    scales = torch.rand(n, groups, generator=generator)
+    zeros = torch.randint(0, 16, (n, groups), generator=generator)
+    order = torch.argsort(g_idx, stable=True)
+    weight = QuantizedWeight.from_parts(codes[:, order], scales, zeros, bits=4, permutation=order)
+    want = (codes - zeros[:, g_idx]) * scales[:, g_idx]
+    assert torch.equal(weight.dequantize(), want)
+    x = torch.randn(3, k, generator=generator)
+    torch.testing.assert_close(weight_only_linear(x, weight, mode="exact"), x @ want.t())

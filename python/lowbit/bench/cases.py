@@ -351,7 +351,6 @@ def _dequantize_cases() -> tuple[Case, ...]:
     pairs = zip(WEIGHTS, itertools.cycle(X_DTYPES), strict=False)
     cases = [Case(DEQUANTIZE, w) for w in WEIGHTS]
     cases += [Case(DEQUANTIZE, w, dtype=d) for w, d in pairs]
-    cases += [Case(DEQUANTIZE, dataclasses.replace(w, layout="panels")) for w in WEIGHTS[::4]]
     mixed = [Case(DEQUANTIZE, c.weight, dtype=c.dtype) for c in _mixed(DEQUANTIZE, 40)]
     return tuple(dict.fromkeys(cases + mixed))
 
@@ -359,7 +358,11 @@ def _dequantize_cases() -> tuple[Case, ...]:
 def _packing_cases(op: str) -> tuple[Case, ...]:
     """Bits, groups, tails and slices; scales and zeros are no part of it."""
     specs = [*_shapes(), *_cuts(), *(c.weight for c in _mixed(DEQUANTIZE, 40))]
-    specs += [WeightSpec(n=n, k=k, bits=b) for b in range(1, 9) for n, k in ((64, 128), (130, 77))]
+    specs += [
+        WeightSpec(n=n, k=k, bits=b, zeros="code")
+        for b in range(1, 9)
+        for n, k in ((64, 128), (130, 77))
+    ]
     return tuple(dict.fromkeys(Case(op, spec) for spec in specs))
 
 

@@ -65,7 +65,8 @@ def quantize_chunk(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     finite = torch.isfinite(largest)
     counts = finite & (largest >= _VANISHING)
     safe = torch.where(counts, largest, 1.0)
-    integers = torch.round(x * (_LARGEST / safe))
+    # full_like, because torch computes number / tensor as number * reciprocal, rounded twice
+    integers = torch.round(x * (torch.full_like(safe, _LARGEST) / safe))
     scale = torch.where(counts, largest / _LARGEST, torch.where(finite, 0.0, math.nan))
     return scale, torch.where(counts, integers, 0.0)
 

@@ -200,9 +200,12 @@ def check_weight(
             need = f"be None above {TABLE_BITS[-1]} bits"
             refuse(where, "table", need, f"a tensor at {fmt.bits} bits")
         _check_tensor(where, "table", table, (torch.float32,), (1 << fmt.bits,), device)
+        _require_dense_rows(where, "table", table)
     if s0 is not None:
         shape = () if s0.dim() == 0 else (fmt.n,)
         _check_tensor(where, "s0", s0, (torch.float32,), shape, device)
+        if shape:
+            _require_dense_rows(where, "s0", s0)
 
 
 def check_codes(where: str, qweight: torch.Tensor, fmt: WeightFormat) -> None:
@@ -211,11 +214,14 @@ def check_codes(where: str, qweight: torch.Tensor, fmt: WeightFormat) -> None:
     _check_tensor(where, "qweight", qweight, (torch.int32,), fmt.code_shape, qweight.device)
     if fmt.layout == PANELS:
         require_contiguous(where, "qweight", qweight)
+    else:
+        _require_dense_rows(where, "qweight", qweight)
 
 
 def check_permutation(where: str, permutation: torch.Tensor, fmt: WeightFormat, device) -> None:
     """Raise unless it is int32[K] on the device, dense. Reads no data."""
     _check_tensor(where, "permutation", permutation, (torch.int32,), (fmt.k,), device)
+    _require_dense_rows(where, "permutation", permutation)
 
 
 def _check_zeros(where, zeros, fmt: WeightFormat, device) -> None:
@@ -236,6 +242,8 @@ def _check_groups(where, name, tensor, dtypes, fmt: WeightFormat, device) -> Non
     _check_tensor(where, name, tensor, dtypes, shape, device)
     if len(shape) == 3:
         require_contiguous(where, name, tensor)
+    else:
+        _require_dense_rows(where, name, tensor)
 
 
 def check_format(where: str, fmt: WeightFormat) -> None:
@@ -253,7 +261,10 @@ def _check_tensor(where, name, tensor, dtypes, shape, device) -> None:
     require_dtype(where, name, tensor.dtype, dtypes)
     require_shape(where, name, tensor, shape)
     require_device(where, name, tensor, device)
-    if tensor.dim() and tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
+
+
+def _require_dense_rows(where: str, name: str, tensor: torch.Tensor) -> None:
+    if tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
         got = f"stride {tensor.stride(-1)}"
         need = "have unit stride along its last dimension"
         refuse(where, name, need, got, "call .contiguous()")

@@ -293,6 +293,9 @@ class QuantizedWeight:
     def _map(self, fn) -> QuantizedWeight:
         return _make((t if t is None else fn(t) for t in self.parts), self.format)
 
+    def __copy__(self) -> QuantizedWeight:
+        return _make(self.parts, self.format)
+
     def __deepcopy__(self, memo: dict) -> QuantizedWeight:
         if self.format.layout == PANELS and id(self.qweight) not in memo:
             memo[id(self.qweight)] = copy_on_huge_pages(self.qweight)

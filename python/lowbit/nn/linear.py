@@ -142,14 +142,21 @@ class QuantLinear(WeightModule):
         return self
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        bias, low_rank = self.bias, self.low_rank
+        bias, low_rank = self._addends()
         return linear_of_parts(x, self._parts(), bias, low_rank, self._format, self.mode)
 
     @property
     def low_rank(self) -> tuple[torch.nn.Parameter, torch.nn.Parameter] | None:
         """The pair (low_rank_a, low_rank_b), None without one."""
-        low_rank_a = self.low_rank_a
-        return None if low_rank_a is None else (low_rank_a, self.low_rank_b)
+        return self._addends()[1]
+
+    def _addends(self):
+        own = self._parameters  # quicker than Module.__getattr__, as with the parts
+        try:
+            bias, low_rank_a, low_rank_b = own["bias"], own["low_rank_a"], own["low_rank_b"]
+        except KeyError:  # parametrizations and sharding put attributes in the place of Parameters
+            bias, low_rank_a, low_rank_b = self.bias, self.low_rank_a, self.low_rank_b
+        return bias, None if low_rank_a is None else (low_rank_a, low_rank_b)
 
     def extra_repr(self) -> str:
         weight = self.weight
