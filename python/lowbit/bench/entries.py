@@ -182,7 +182,8 @@ def peers() -> dict[str, ModuleType]:
         package = importlib.import_module("lowbit.bench.peers")
     except ModuleNotFoundError:
         return {}
-    names = sorted(info.name for info in pkgutil.iter_modules(package.__path__))
+    modules = pkgutil.iter_modules(package.__path__)
+    names = sorted(info.name for info in modules if not info.name.startswith("_"))
     return {name: importlib.import_module(f"{package.__name__}.{name}") for name in names}
 
 
