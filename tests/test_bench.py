@@ -133,8 +133,24 @@ def test_native_probe_checks_its_arguments():
         read(torch.ones(1 << 20)[::2])
     with pytest.raises(RuntimeError, match="buffer must have at least .* a thread, got 1"):
         read(torch.ones(1))
-    with pytest.raises(RuntimeError, match="_probe_peak: kind must be .*, got 'x'"):
+    with pytest.raises(RuntimeError, match="_probe_peak: kind must be fma, .*, got 'x'"):
         peak("x")
+
+
+@pytest.mark.parametrize("isa", native.ISAS)
+def test_an_instruction_set_has_the_peaks_of_its_instructions(isa):
+    if not native.load("_ops_cpu").loaded:
+        pytest.skip("the CPU kernels are not built")
+    names = {name for names in probe.INSTRUCTIONS.values() for name in names}
+    try:
+        with native.use_isa(isa):
+            peaks = {name: torch.ops.lowbit._probe_peak(name) for name in names}
+    except RuntimeError:
+        pytest.skip(f"this CPU has no {isa}")
+    level = native.ISAS.index(isa)
+    first = {"fma": "scalar", "dot_int8": "scalar", "dot_bf16": "avx512_bf16"}
+    for name, peak in peaks.items():
+        assert (peak > 0) == (level >= native.ISAS.index(first.get(name, "amx"))), name
 
 
 def test_probes_ignore_a_forced_instruction_set():
