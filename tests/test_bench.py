@@ -25,6 +25,12 @@ def small_probe(monkeypatch):
     monkeypatch.setattr(probe, "_MATRIX", 64)
 
 
+@pytest.fixture
+def quiet(monkeypatch):
+    """Whatever else runs, nothing waited for a core."""
+    monkeypatch.setattr(load.Waiting, "share", lambda self, threads: 0.0)
+
+
 def workload(**changes):
     plan = dataclasses.replace(PLAN, **changes)
     (weight,) = plan.weights()
@@ -244,7 +250,7 @@ def test_a_slow_and_a_fast_state_around_a_case_are_told(monkeypatch):
     assert "noisy: the bandwidth probes around it differ" in row.note and not row.probes
 
 
-def test_cold_samples_keep_their_probes_and_drop_what_is_noisy(monkeypatch):
+def test_cold_samples_keep_their_probes_and_drop_what_is_noisy(monkeypatch, quiet):
     found = iter([10e9] * 8 + [20e9] * 1000)
     monkeypatch.setattr(probe.Probe, "bandwidth", lambda self: next(found))
     limits = probe.Probe("cpu")
