@@ -25,6 +25,12 @@ def small_probe(monkeypatch):
     monkeypatch.setattr(probe, "_MATRIX", 64)
 
 
+@pytest.fixture
+def quiet(monkeypatch):
+    """Whatever else runs, nothing waited for a core."""
+    monkeypatch.setattr(load.Waiting, "share", lambda self, threads: 0.0)
+
+
 def workload(**changes):
     plan = dataclasses.replace(PLAN, **changes)
     (weight,) = plan.weights()
@@ -133,8 +139,24 @@ def test_native_probe_checks_its_arguments():
         read(torch.ones(1 << 20)[::2])
     with pytest.raises(RuntimeError, match="buffer must have at least .* a thread, got 1"):
         read(torch.ones(1))
-    with pytest.raises(RuntimeError, match="_probe_peak: kind must be .*, got 'x'"):
+    with pytest.raises(RuntimeError, match="_probe_peak: kind must be fma, .*, got 'x'"):
         peak("x")
+
+
+@pytest.mark.parametrize("isa", native.ISAS)
+def test_an_instruction_set_has_the_peaks_of_its_instructions(isa):
+    if not native.load("_ops_cpu").loaded:
+        pytest.skip("the CPU kernels are not built")
+    names = {name for names in probe.INSTRUCTIONS.values() for name in names}
+    try:
+        with native.use_isa(isa):
+            peaks = {name: torch.ops.lowbit._probe_peak(name) for name in names}
+    except RuntimeError:
+        pytest.skip(f"this CPU has no {isa}")
+    level = native.ISAS.index(isa)
+    first = {"fma": "scalar", "dot_int8": "scalar", "dot_bf16": "avx512_bf16"}
+    for name, peak in peaks.items():
+        assert (peak > 0) == (level >= native.ISAS.index(first.get(name, "amx"))), name
 
 
 def test_probes_ignore_a_forced_instruction_set():
@@ -188,6 +210,31 @@ def test_waiting_is_unknown_where_the_system_does_not_tell(monkeypatch, tmp_path
     assert load.load_average() is None
 
 
+@pytest.mark.parametrize("permitted", [True, False])
+def test_threads_go_first_where_that_is_permitted(monkeypatch, tmp_path, permitted):
+    niceness = {1: 0, 2: 5}  # a third thread has ended meanwhile
+
+    def get(kind, thread):
+        if thread not in niceness:
+            raise ProcessLookupError
+        return niceness[thread]
+
+    def renice(kind, thread, value):
+        get(kind, thread)
+        if not permitted and value < 0:
+            raise PermissionError
+        niceness[thread] = value
+
+    for thread in (1, 2, 3):
+        (tmp_path / str(thread)).mkdir()
+    monkeypatch.setattr(load, "_THREADS", tmp_path)
+    for name, fake in (("getpid", lambda: 1), ("getpriority", get), ("setpriority", renice)):
+        monkeypatch.setattr(load.os, name, fake)
+    with load.priority():
+        assert niceness == ({1: -10, 2: -10} if permitted else {1: 0, 2: 5})
+    assert niceness == {1: 0, 2: 5}
+
+
 @pytest.mark.parametrize("share, crowded", [(None, False), (0.01, False), (0.3, True)])
 def test_rows_of_a_crowded_machine_are_marked(monkeypatch, share, crowded):
     monkeypatch.setattr(load.Waiting, "share", lambda self, threads: share)
@@ -203,7 +250,7 @@ def test_a_slow_and_a_fast_state_around_a_case_are_told(monkeypatch):
     assert "noisy: the bandwidth probes around it differ" in row.note and not row.probes
 
 
-def test_cold_samples_keep_their_probes_and_drop_what_is_noisy(monkeypatch):
+def test_cold_samples_keep_their_probes_and_drop_what_is_noisy(monkeypatch, quiet):
     found = iter([10e9] * 8 + [20e9] * 1000)
     monkeypatch.setattr(probe.Probe, "bandwidth", lambda self: next(found))
     limits = probe.Probe("cpu")

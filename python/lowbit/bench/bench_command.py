@@ -15,7 +15,7 @@ from lowbit.bench.arguments import INTERRUPTED, UsageError
 from lowbit.bench.bars.evaluators import Facts, Outcome
 from lowbit.bench.cases import AXES, LINEAR
 from lowbit.bench.entries import peers
-from lowbit.bench.load import load_average
+from lowbit.bench.load import load_average, priority
 from lowbit.bench.models import MODELS
 from lowbit.bench.overhead import OVERHEAD
 from lowbit.formats.numerics import MODES
@@ -72,10 +72,11 @@ def _run(args) -> int:
         arguments.prepare_file(args.out)
     rows, peaks, interrupted, load = [], {}, False, load_average()
     try:
-        for row in runner.run(plans, peaks):
-            rows.append(row)
-            if sys.stderr.isatty():
-                print(f"{row.run} {row.case}: {row.backend} {row.mode}", file=sys.stderr)
+        with priority():
+            for row in runner.run(plans, peaks):
+                rows.append(row)
+                if sys.stderr.isatty():
+                    print(f"{row.run} {row.case}: {row.backend} {row.mode}", file=sys.stderr)
     except KeyboardInterrupt:
         interrupted = True
     judged = args.assert_bars and not interrupted

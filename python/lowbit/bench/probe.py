@@ -18,7 +18,11 @@ from lowbit import native
 from lowbit.formats.memory import empty_on_huge_pages
 
 # arithmetic -> the instructions that do it (csrc/cpu/probe.cpp); its peak is that of the fastest.
-INSTRUCTIONS = {"fp32": ("fma",), "bf16": (), "int8": ()}
+INSTRUCTIONS = {
+    "fp32": ("fma",),
+    "bf16": ("tile_bf16", "dot_bf16", "fma"),
+    "int8": ("tile_int8", "dot_int8"),
+}
 _PASS_BYTES = 256 << 20
 _PASSES = 3
 _MATRIX = 2048
@@ -54,7 +58,7 @@ class Probe:
         if not self.native:
             a = torch.randn(_MATRIX, _MATRIX, device=self.device)
             return {"fma": 2.0 * _MATRIX**3 / self._fastest(lambda: torch.mm(a, a))}
-        names = [name for names in INSTRUCTIONS.values() for name in names]
+        names = sorted({name for names in INSTRUCTIONS.values() for name in names})
         with best_isa():
             return {name: torch.ops.lowbit._probe_peak(name) for name in names}
 
