@@ -10,7 +10,6 @@ LOWBIT_INLINE WordTable load_word_table(const uint16_t* p) { return {_mm512_load
 LOWBIT_INLINE I32 lookup_words(WordTable table, I32 words) {
   return {_mm512_permutexvar_epi16(words.v, table.entries)};
 }
-LOWBIT_INLINE I32 sub_bytes(I32 a, I32 b) { return {_mm512_sub_epi8(a.v, b.v)}; }
 // Numbers of at most 8 bits and a sign in 16-bit words, exactly as bfloat16.
 LOWBIT_INLINE I32 words_to_bf16(I32 words) {
   const __m512 low = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(words.v, 16), 16));
@@ -18,4 +17,3 @@ LOWBIT_INLINE I32 words_to_bf16(I32 words) {
   const __m512i top = _mm512_and_si512(_mm512_castps_si512(high), _mm512_set1_epi32(-65536));
   return {_mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(low), 16), top)};
 }
-LOWBIT_INLINE I32 sub_words(I32 a, I32 b) { return {_mm512_sub_epi16(a.v, b.v)}; }
