@@ -22,4 +22,10 @@ def prepare(workload: Workload) -> Entry:
 def plain_entry(name: str, workload: Workload, dtype: torch.dtype) -> Entry:
     """The product with the dequantized weight in a dtype."""
     weight, x = workload.layer.plain.to(dtype), workload.x.to(dtype)
-    return Entry(name, lambda w: product(workload.case.op, x, w), (weight,), weight)
+    return Entry(
+        name,
+        lambda w: product(workload.case.op, x, w),
+        (weight,),
+        weight,
+        arithmetic="fp32" if dtype == torch.float32 else "bf16",
+    )

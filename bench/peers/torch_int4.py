@@ -4,7 +4,8 @@ import torch
 
 from lowbit.bench.cases import LINEAR
 from lowbit.bench.entries import Entry, Workload
-from lowbit.formats.packing import unpack_codes
+from lowbit.bench.peers import _affine
+from lowbit.bench.peers._affine import Affine
 
 NAME = "torch int4pack"
 OPS = (LINEAR,)
@@ -14,27 +15,20 @@ _GROUPS = (32, 64, 128, 256)
 
 def unsupported(workload: Workload) -> str | None:
     """Why the workload cannot be run; None if it can."""
-    weight = workload.weight
-    if workload.x.device.type != "cpu":
-        return "it runs on cpu"
-    if weight.bits != 4 or weight.table is not None:
-        return "it takes 4-bit integer codes"
-    if weight.zero_kind not in ("code", "midpoint"):
-        return "it takes integer codes with zero points"
-    n, k = weight.shape
-    if weight.group_size not in _GROUPS or k % weight.group_size or n % 16:
+    if reason := _affine.unsupported(workload, (4,)):
+        return reason
+    group, (n, k) = workload.weight.group_size, workload.weight.shape
+    if group not in _GROUPS or k % group or n % 16:
         return f"it takes groups of {', '.join(map(str, _GROUPS))} that divide K, and N % 16 == 0"
     return None
 
 
 def prepare(workload: Workload) -> Entry:
     """Our codes in torch's layout: w = (c - 8) * s + z, with s and z rounded to bfloat16."""
-    weight, group = workload.weight, workload.weight.group_size
-    codes = unpack_codes(weight.qweight, 4, weight.format.k)
-    scales = weight.scales.float() * (1.0 if weight.s0 is None else weight.s0.reshape(-1, 1))
-    zeros = 8.0 if weight.zeros is None else weight.zeros.float()
-    offsets = (8.0 - zeros) * scales
-    pairs = torch.stack([scales.t(), offsets.t()], -1).to(torch.bfloat16).contiguous()
+    affine = Affine.of(workload.weight)
+    group, codes = affine.group, affine.codes
+    offsets = (8.0 - (8.0 if affine.zeros is None else affine.zeros)) * affine.scales
+    pairs = torch.stack([affine.scales.t(), offsets.t()], -1).to(torch.bfloat16).contiguous()
     packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.int(), 1)
     x = workload.x.to(torch.bfloat16)
     return Entry(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+import time
 from collections.abc import Callable, Sequence
 
 from lowbit.bench.cold import rotation
@@ -19,6 +20,8 @@ MIN_SAMPLES, MAX_SAMPLES = 5, 2000
 _AGREEMENT = 0.15
 # A sample is a loop of calls; beside a probe of some ten milliseconds it may be longer.
 _SAMPLE_SECONDS, _PROBED_SAMPLE_SECONDS = 1e-3, 4e-3
+# How long threads are watched at a time, at most how often, and the share of a core that is rest.
+_LOOK_SECONDS, _LOOKS, _IDLE = 1e-3, 50, 0.1
 # An entry gives up after this many dropped samples more than three for each accepted one.
 _PATIENCE = 20
 
@@ -55,7 +58,11 @@ class _Turn:
         return taken < MIN_SAMPLES or (self._spent < min_time and taken < MAX_SAMPLES)
 
     def take(self) -> float:
+        if self._device == "cpu":
+            _let_threads_rest()
         with self._entry.context():
+            if self._repeats > 1:
+                self._work()  # wakes the entry's own threads
             return timed(self._work, self._repeats, self._device)
 
     def accept(self, seconds: float, probes: tuple[float, ...]) -> None:
@@ -65,6 +72,19 @@ class _Turn:
         self.samples.seconds.append(seconds)
         self.samples.probes += [statistics.harmonic_mean(probes)] if probes else []
         self._spent += seconds * self._repeats
+
+
+def _let_threads_rest() -> None:
+    """Wait until no thread of the process runs.
+
+    Workers of OpenMP spin for milliseconds after a call, and would take a core from an entry whose
+    library has threads of its own.
+    """
+    for _ in range(_LOOKS):
+        spent, start = time.process_time(), time.perf_counter()
+        time.sleep(_LOOK_SECONDS)
+        if time.process_time() - spent < _IDLE * (time.perf_counter() - start):
+            return
 
 
 def interleave(

@@ -19,7 +19,7 @@ from lowbit.formats.matmul import matmul_in_mode
 from lowbit.formats.memory import may_overlap
 from lowbit.formats.numerics import EXACT, MODES, default_mode, matmul_float32, mode_id
 from lowbit.formats.weight_format import (
-    EVERY_CANONICAL_WEIGHT,
+    EVERY_WEIGHT,
     SCHEMA,
     WeightFormat,
     check_permutation,
@@ -198,10 +198,10 @@ OP.add_kernel(
         "cpu",
         {
             "dtype": X_DTYPES,
-            **EVERY_CANONICAL_WEIGHT,
-            "mode": MODES[:3],
-            "permuted": (False,),
-            "low_rank": (False,),
+            **EVERY_WEIGHT,
+            "mode": MODES,
+            "permuted": (False, True),
+            "low_rank": (False, True),
         },
         "measured on Intel Xeon (AVX-512)",
     )
