@@ -39,3 +39,14 @@ def covered(op, cases):
         for runner in RUNNERS:
             if not declined(op, runner.partition("-")[0], args):
                 yield op, case, runner
+
+
+def dealt(op, cases):
+    """As `covered`, but each case has one of the instruction sets between the least and the best.
+
+    They take turns. `lowbit check` runs every case on each of them.
+    """
+    between = RUNNERS[2:-1]
+    for number, case in enumerate(cases):
+        left_out = {name for i, name in enumerate(between) if (number - i) % len(between)}
+        yield from (run for run in covered(op, [case]) if run[2] not in left_out)

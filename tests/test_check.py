@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lowbit import QuantizedWeight, registry
-from lowbit.bench import check
+from lowbit.bench import check, oracle
 from lowbit.bench.cases import CASES, Case, place
 from lowbit.bench.weight_specs import WeightSpec
 
@@ -145,10 +145,10 @@ def test_oracle_of_dequantize_is_the_value_rule_by_hand():
     scales, zeros = torch.tensor([[0.5, 2.0]]), torch.tensor([[1.5, 3.0]])
     weight = QuantizedWeight.from_parts(codes, scales, zeros, "code", bits=3)
     want = torch.tensor([[-0.75, -0.25, -2.0, 8.0]])
-    assert torch.equal(check.oracle_weight(*weight.tensors, weight.format), want)
+    assert torch.equal(oracle.oracle_weight(*weight.tensors, weight.format), want)
     weight = QuantizedWeight.from_parts(codes, scales, zeros, "value", bits=3, s0=2.0)
     want = torch.tensor([[1.5, 2.5, 11.0, 31.0]])
-    assert torch.equal(check.oracle_weight(*weight.tensors, weight.format), want)
+    assert torch.equal(oracle.oracle_weight(*weight.tensors, weight.format), want)
 
 
 def test_unavailable_backends_say_why():

@@ -238,7 +238,7 @@ REFUSED = {
     "low_rank must be a pair (A [r, K], B [N, r]), got tuple": (A,),
     "low_rank A must be a tensor, got NoneType": (None, B),
     "low_rank B must be a tensor, got float": (A, 1.0),
-    "low_rank_a must have shape [r, 96], got [5, 95]": (A[:, 1:], B),
+    "low_rank_a must have shape [5, 96], got [5, 95]": (A[:, 1:], B),
     "low_rank_a must have shape [r, 96], got [96]": (A[0], B),
     "low_rank_b must have shape [24, 5], got [24, 4]": (A, B[:, 1:]),
     "low_rank_b must have shape [24, 5], got [23, 5]": (A, B[1:]),

@@ -19,7 +19,7 @@ from lowbit.formats import weight_format
 from lowbit.formats.numerics import MODES
 from lowbit.ops.weight_only_linear import fastest_layout
 from lowbit.registry import Kernel
-from tests.runners import covered
+from tests.runners import dealt
 
 OP = "weight_only_linear"
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -35,7 +35,7 @@ def make(n=24, k=96, m=5, dtype=torch.float32, seed=0, **options):
 
 
 @pytest.mark.parametrize(
-    ("op", "case", "runner"), covered(OP, CASES[OP]), indirect=["runner"], ids=str
+    ("op", "case", "runner"), [*dealt(OP, CASES[OP])], indirect=["runner"], ids=str
 )
 def test_case(op, case, runner):
     check(op, runner, case)

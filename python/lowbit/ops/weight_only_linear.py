@@ -102,7 +102,7 @@ def _check_low_rank(a: Arguments, fmt: WeightFormat) -> None:
         refuse(NAME, other, f"be a tensor, as {given[0]} is", "None")
     if not given:
         return
-    if a.low_rank_a.dim() != 2 or a.low_rank_a.shape[1] != fmt.k:
+    if a.low_rank_a.dim() != 2:
         refuse(NAME, "low_rank_a", f"have shape [r, {fmt.k}]", list(a.low_rank_a.shape))
     rank = a.low_rank_a.shape[0]
     _check_addend("low_rank_a", a.low_rank_a, (rank, fmt.k), a.x)
