@@ -18,7 +18,7 @@ def all_packages() -> list[str]:
 setup(
     packages=all_packages(),
     package_dir={"": "python", **MAPPED},
-    package_data={"lowbit": ["py.typed"]},
+    package_data={"lowbit": ["py.typed"], "lowbit.bench.bars": ["*.json"]},
     ext_modules=native_extensions(),
     cmdclass={"build_ext": NativeBuild},
     zip_safe=False,

@@ -23,7 +23,7 @@ def layer_of(spec):
 @pytest.mark.parametrize("name", PLAN.names())
 @pytest.mark.parametrize("case", CASES, ids=runner.label)
 def test_bench(benchmark, case, name):
-    shown, entry = entry_of(Workload.make(case, layer_of(case.weight)), name)
+    shown, entry = entry_of(Workload(case, layer_of(case.weight)), name)
     if isinstance(entry, str):
         pytest.skip(f"{shown}: {entry}")
     benchmark.group = runner.label(case)

@@ -21,10 +21,16 @@ void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& sc
 double probe_read(const Tensor& buffer);
 double probe_peak(std::string kind);
 
+void prepack_weight(const Tensor& qweight, const std::vector<int64_t>& format, const Tensor& out);
+
+void unpack_weight(const Tensor& qweight, const std::vector<int64_t>& format, const Tensor& out);
+
 }  // namespace lowbit::cpu
 
 STABLE_TORCH_LIBRARY_IMPL(lowbit, CPU, m) {
   m.impl("dequantize_weight__cpu", TORCH_BOX(&lowbit::cpu::dequantize_weight));
+  m.impl("prepack_weight__cpu", TORCH_BOX(&lowbit::cpu::prepack_weight));
+  m.impl("unpack_weight__cpu", TORCH_BOX(&lowbit::cpu::unpack_weight));
   m.impl("weight_only_linear__cpu", TORCH_BOX(&lowbit::cpu::weight_only_linear));
   m.impl("_probe_read", TORCH_BOX(&lowbit::cpu::probe_read));
 }

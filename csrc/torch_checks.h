@@ -250,18 +250,44 @@ inline WeightFormat read_weight_format(const char* op, const std::vector<int64_t
   require_field(op, "block_n", f[4], 1, kMaxWeightExtent);
   require_field(op, "block_k", f[5], 1, kMaxWeightExtent);
   require_field(op, "zero_kind", f[6], 0, 3);
-  require_field(op, "layout", f[7], 0, 0);
+  require_field(op, "layout", f[7], 0, 1);
   return {static_cast<int32_t>(f[1]),     f[2], f[3], f[4], f[5], static_cast<ZeroKind>(f[6]),
           static_cast<WeightLayout>(f[7])};
+}
+
+// For ops and kernels that read one layout only.
+inline void require_layout(const char* op, const WeightFormat& f, WeightLayout layout) {
+  static constexpr const char* kNames[] = {"canonical", "panels"};
+  LOWBIT_CHECK(f.layout == layout, op, "format",
+               std::string("have the layout ") + kNames[static_cast<int>(layout)],
+               kNames[static_cast<int>(f.layout)]);
 }
 
 inline void read_qweight(const char* op, const Tensor& t, Device device, WeightView& view) {
   require_device(op, "qweight", t, device);
   require_dtype(op, "qweight", t, {ElementType::kInt32});
-  require_shape(op, "qweight", t, {view.format.n, row_words(view.format.k, view.format.bits)});
-  require_dense_rows(op, "qweight", t);
+  const WeightFormat& f = view.format;
+  if (f.layout == WeightLayout::kPanels) {
+    require_shape(op, "qweight", t, {panel_count(f), panel_words(f)});
+    require_contiguous(op, "qweight", t);
+  } else {
+    require_shape(op, "qweight", t, {f.n, row_words(f.k, f.bits)});
+    require_dense_rows(op, "qweight", t);
+  }
   view.qweight = static_cast<const int32_t*>(input_pointer(op, "qweight", t));
   view.qweight_stride = row_stride(t);
+}
+
+// The shape of scales and zeros.
+inline void require_groups(const char* op, const char* argument, const Tensor& t,
+                           const WeightFormat& f) {
+  if (f.layout == WeightLayout::kPanels && f.block_n == 1) {
+    require_shape(op, argument, t, {panel_count(f), scale_columns(f), kPanelRows});
+    require_contiguous(op, argument, t);
+  } else {
+    require_shape(op, argument, t, {scale_rows(f), scale_columns(f)});
+    require_dense_rows(op, argument, t);
+  }
 }
 
 inline void read_scales(const char* op, const Tensor& t, Device device, WeightView& view) {
@@ -269,8 +295,7 @@ inline void read_scales(const char* op, const Tensor& t, Device device, WeightVi
   require_device(op, "scales", t, device);
   view.scales_type =
       require_dtype(op, "scales", t, {kFloat32, kFloat16, kBFloat16, kFloat8E4M3, kFloat8E8M0});
-  require_shape(op, "scales", t, {scale_rows(view.format), scale_columns(view.format)});
-  require_dense_rows(op, "scales", t);
+  require_groups(op, "scales", t, view.format);
   view.scales = input_pointer(op, "scales", t);
   view.scales_stride = row_stride(t);
 }
@@ -293,8 +318,7 @@ inline void read_zeros(const char* op, const std::optional<Tensor>& t, Device de
                std::string("be a tensor for the zero kind ") + zero_kind_text(kind), "None");
   require_device(op, "zeros", *t, device);
   view.zeros_type = require_dtype(op, "zeros", *t, {kUInt8, kFloat16, kBFloat16, kFloat32});
-  require_shape(op, "zeros", *t, {scale_rows(view.format), scale_columns(view.format)});
-  require_dense_rows(op, "zeros", *t);
+  require_groups(op, "zeros", *t, view.format);
   view.zeros = input_pointer(op, "zeros", *t);
   view.zeros_stride = row_stride(*t);
 }

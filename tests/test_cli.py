@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from lowbit import __version__, cli, native, registry
-from lowbit.bench import check, info, load, probe, report, results, runner
+from lowbit.bench import bars, check, info, load, probe, report, results, runner
+from lowbit.bench.rows import Row
 
 GROUP = "must be -1 (one group a row) or an integer of at least 1"
 FOREIGN = "must be left out with dequantize_weight"
-TINY = ["--shapes", "M=1,3;N=32;K=64", "--group-size", "32", "--min-time", "1e-4"]
+TINY = ["--shapes", "M=1,3;N=64;K=64", "--group-size", "32", "--min-time", "1e-4"]
+TINY += ["--mode", "exact"]
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +109,7 @@ def test_help_has_an_example_of_each_command(capsys):
     code, out, _ = run(capsys, "--help")
     commands, examples = out.split("examples:")
     assert code == 0
-    for name in ("info", "support", "explain", "check", "bench"):
+    for name in ("info", "support", "explain", "check", "bench", "compare", "plot"):
         assert f"    {name} " in commands and f"  lowbit {name} " in examples
 
 
@@ -166,12 +168,19 @@ def test_check_reports_a_wrong_result(capsys, monkeypatch):
     [
         ("check no_op", "OP: must be one of"),
         ("check --backend cpu,no_backend", "--backend: must be one of"),
-        ("check --isa sse9", "--isa: must be one of scalar, avx2, avx512, got 'sse9'"),
+        ("check --isa sse9", f"--isa: must be one of {', '.join(native.ISAS)}, got 'sse9'"),
         ("check --case no_case", "--case must be part of the name of a case, got 'no_case'"),
         ("bench --bits 9", "--bits: must be an integer in 1..8, got '9'"),
         ("bench --group-size 0", f"--group-size: {GROUP}, got '0'"),
         ("explain dequantize_weight --group-size -2", f"--group-size: {GROUP}, got '-2'"),
         ("bench --shapes N=3", "--shapes: must look like"),
+        ("bench --shapes ;", "--shapes: must look like"),
+        ("bench --model gpt5", "--model: must be one of llama2-7b, llama3-8b"),
+        ("bench --model llama3-8b --shapes N=1;K=2", "--model must be left out where --shapes has"),
+        ("bench dequantize_weight --assert-bars", "--assert-bars must go with an op that has bars"),
+        ("bench --assert-bars --bits 3", "--bits must be left out with --assert-bars"),
+        ("bench --mode exact,int9", "--mode: must be one of exact"),
+        ("bench --bits 2,9", "--bits: must be an integer in 1..8, got '9'"),
         ("bench --shapes M=1;N=a;K=2", "--shapes: must be an integer of at least 1, got 'a'"),
         ("bench --threads 0", "--threads: must be an integer of at least 1, got '0'"),
         ("bench --min-time x", "--min-time: must be a positive number of seconds, got 'x'"),
@@ -213,7 +222,7 @@ def test_bench_prints_markdown_with_a_repro_line(capsys):
     header = [cell.strip() for cell in lines[2].strip("|").split("|")]
     assert tuple(header) == results.COLUMNS
     assert ("load average" in lines[0]) == (load.load_average() is not None)
-    assert lines[-1].startswith("repro: lowbit bench --shapes 'M=1,3;N=32;K=64'")
+    assert lines[-1].startswith("repro: lowbit bench --shapes 'M=1,3;N=64;K=64'")
 
 
 def test_bench_writes_json_with_raw_samples(capsys, tmp_path):
@@ -243,13 +252,63 @@ def test_bench_writes_json_with_raw_samples(capsys, tmp_path):
 def test_bench_writes_csv(capsys):
     code, out, _ = run(capsys, "bench", *TINY, "-o", "csv", "--backends", "reference")
     lines = out.splitlines()
-    assert code == 0 and len(lines) == 3 and lines[0].startswith("case,threads,backend,median us")
+    assert code == 0 and len(lines) == 3
+    assert lines[0].startswith("case,threads,backend,mode,arithmetic,p25 us")
     for line in csv.DictReader(lines):
-        for name in results.COLUMNS[3:-1]:
+        for name in results.COLUMNS[5:-1]:
             assert line[name] == "" if name == "x torch fp32" else float(line[name]) >= 0
+        assert (line["mode"], line["arithmetic"]) == ("exact", "fp32")
         assert (line["lowbit"], line["torch"]) == (__version__, torch.__version__)
         assert line["machine"] == info.cpu_model() and line["device"] == "cpu"
         assert line["repro"].startswith("lowbit bench --shapes")
+
+
+def test_bench_takes_the_layers_of_a_model(capsys, monkeypatch):
+    seen = []
+    monkeypatch.setattr(runner, "run", lambda plans, peaks: seen.extend(plans) or iter(()))
+    assert (
+        run(capsys, "bench", "--model", "llama3-8b", "--shapes", "M=2,3", "--bits", "2,4")[0] == 0
+    )
+    (plan,) = seen
+    assert plan.layers == ((4096, 4096), (1024, 4096), (14336, 4096), (4096, 14336))
+    assert plan.rows == (2, 3) and plan.bits == (2, 4)
+    assert plan.modes == () and plan.prepack and plan.min_time == 0.5
+
+
+LENIENT = {"name": "lenient", "run": "r", "kind": "limit", "factor": 1e9, "plus_ms": 1e9}
+STRICT = {"name": "strict", "run": "r", "kind": "limit", "factor": 1e-9, "plus_ms": 0.0}
+
+
+@pytest.fixture
+def judged_by(monkeypatch):
+    """The bars of the op are those given, on a tiny layer."""
+
+    def use(*chosen):
+        runs = {"r": {"rows": [1], "modes": ["exact"], "backends": ["reference"], "min_time": 1e-4}}
+        found = bars.Bars("weight_only_linear", ((32, 128),), runs, chosen)
+        monkeypatch.setattr(bars, "read", lambda op: found)
+
+    return use
+
+
+@pytest.mark.parametrize("chosen, code", [((LENIENT,), 0), ((LENIENT, STRICT), 1)])
+def test_a_missed_bar_is_an_exit_status(capsys, judged_by, chosen, code):
+    judged_by(*chosen)
+    got, out, _ = run(capsys, "bench", "--assert-bars")
+    assert got == code and f"{len(chosen) - code} of {len(chosen)} bars passed" in out
+    assert ("FAIL" in out) == bool(code) and "| lenient" in out and "repro: lowbit bench" in out
+
+
+def test_bars_stand_in_the_file_and_beside_it(capsys, judged_by, tmp_path):
+    judged_by(STRICT)
+    path = tmp_path / "run.json"
+    code, out, _ = run(capsys, "bench", "--assert-bars", "-o", "json", "--out", str(path))
+    document = json.loads(path.read_text())
+    assert code == 1 and "FAIL" in out
+    assert [bar["bar"] for bar in document["bars"]] == ["strict"]
+    assert document["rows"][0]["run"] == "r" and document["peaks"]
+    code, out, err = run(capsys, "bench", "--assert-bars", "-o", "json")
+    assert json.loads(out)["bars"] and "FAIL" in err
 
 
 def test_a_file_that_cannot_be_written_stays_as_it_was(monkeypatch, tmp_path):
@@ -276,8 +335,8 @@ def test_bench_does_not_time_a_wrong_result(capsys, monkeypatch):
 
 
 def test_interrupted_bench_reports_what_it_has(capsys, monkeypatch):
-    def interrupted(plan):
-        yield runner.Row("a case", "a backend", 1, note="n/a: made up")
+    def interrupted(plans, peaks):
+        yield Row("a case", "a backend", 1, note="n/a: made up")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runner, "run", interrupted)

@@ -1,12 +1,13 @@
 """What every op promises, for all ops of the registry: opcheck, fakes, refusals, layouts, fills."""
 
+import dataclasses
 import warnings
 
 import pytest
 import torch
 
 from lowbit import registry
-from lowbit.bench.cases import CASES
+from lowbit.bench.cases import CASES, LINEAR, PACKING
 from lowbit.bench.check import expected, same_bits
 from tests.runners import covered
 
@@ -21,7 +22,11 @@ def sample(op):
         kind = (case.weight.zeros, case.weight.bits in (3, 5, 6, 7), case.weight.cut, case.dtype)
         picked.setdefault(kind, case)
     empty = [c for c in cases if c.weight.n == 0 or 0 in c.rows][:3]
-    return [*list(picked.values())[:14], *empty]
+    options = {}
+    for case in cases:
+        kind = (case.mode, case.weight.layout, case.weight.permuted, case.low_rank != "none")
+        options.setdefault(kind, case)
+    return list(dict.fromkeys([*list(picked.values())[:14], *empty, *options.values()]))
 
 
 SAMPLES = [(op, case) for op in OPS for case in sample(op)]
@@ -116,8 +121,18 @@ def test_nothing_of_a_poisoned_output_is_left(op, case, runner):
 def test_strides_and_offsets_do_not_matter(op, case, runner):
     definition, args = registry.OPS[op], case.make()
     dense = [t.contiguous() if isinstance(t, torch.Tensor) else t for t in args]
-    spread = [offset_rows(t) if isinstance(t, torch.Tensor) else t for t in dense]
+    format = dense[names_of(op).index("format")]
+    in_panels = ("qweight", "scales", "zeros") if format[7] else ()  # they are dense always
+    spread = [
+        (offset(t) if name in in_panels else offset_rows(t)) if isinstance(t, torch.Tensor) else t
+        for name, t in zip(names_of(op), dense, strict=True)
+    ]
     assert torch.equal(definition.overload(*dense), definition.overload(*spread))
+
+
+def offset(tensor):
+    """The same values, dense, one element into a larger buffer."""
+    return offset_rows(tensor.reshape(-1)).view(tensor.shape)
 
 
 def offset_rows(tensor):
@@ -155,7 +170,7 @@ FORMAT = [
     ("bits huge", field(1, HUGE), f"format must have bits in 1..8, got {HUGE}"),
     ("n negative", field(2, -1), "format must have n in 0..2147483647, got -1"),
     ("n huge", field(2, HUGE), f"format must have n in 0..2147483647, got {HUGE}"),
-    ("n large", field(2, 2**31 - 1), "qweight must have shape [2147483647, "),
+    ("n large", field(2, 2**31 - 1), "qweight must have shape ["),
     ("k 0", field(3, 0), "format must have k in 1..2147483647, got 0"),
     ("k huge", field(3, HUGE), f"format must have k in 1..2147483647, got {HUGE}"),
     ("block_n 0", field(4, 0), "format must have block_n in 1..2147483647, got 0"),
@@ -163,8 +178,8 @@ FORMAT = [
     ("block_k -5", field(5, -5), "format must have block_k in 1..2147483647, got -5"),
     ("zero_kind 4", field(6, 4), "format must have zero_kind in 0..3, got 4"),
     ("zero_kind -1", field(6, -1), "format must have zero_kind in 0..3, got -1"),
-    ("layout 1", field(7, 1), "format must have layout in 0..0, got 1"),
-    ("layout -1", field(7, -1), "format must have layout in 0..0, got -1"),
+    ("layout 2", field(7, 2), "format must have layout in 0..1, got 2"),
+    ("layout -1", field(7, -1), "format must have layout in 0..1, got -1"),
     ("short", lambda fmt: list(fmt)[:4], "format must have 8 fields, got 4"),
     ("long", lambda fmt: [*fmt, 0], "format must have 8 fields, got 9"),
     ("none", lambda fmt: [], "format must have 8 fields, got 0"),
@@ -173,7 +188,6 @@ TENSORS = [
     ("qweight", lambda t: t.long(), "qweight must be int32, got int64"),
     ("qweight", lambda t: t[:-1], "qweight must have shape ["),
     ("qweight", lambda t: t[0], "qweight must have shape ["),
-    ("qweight", lambda t: t.t().contiguous().t(), "qweight must have unit stride along its last"),
     (
         "scales",
         lambda t: t.double(),
@@ -200,8 +214,23 @@ TENSORS = [
     ("s0", lambda t: torch.ones(()).half(), "s0 must be float32, got float16"),
     ("s0", lambda t: torch.ones((), device="meta"), "s0 must be on cpu, got meta; move all"),
 ]
+COLUMNS_FIRST = lambda t: t.t().contiguous().t()  # noqa: E731
+# What only ops that read canonical codes must say.
+ROWS = [
+    ("qweight", COLUMNS_FIRST, "qweight must have unit stride along its last"),
+    ("format", field(7, 1), "qweight must have shape ["),
+]
 OWN = {
+    "prepack_weight": [
+        ROWS[0],
+        ("format", field(7, 1), "format must have the layout canonical, got panels"),
+    ],
+    "unpack_weight": [
+        ("qweight", COLUMNS_FIRST, "qweight must be contiguous, got strides [1, "),
+        ("format", field(7, 0), "format must have the layout panels, got canonical"),
+    ],
     "weight_only_linear": [
+        *ROWS,
         ("x", lambda t: t.double(), "x must be float32, float16 or bfloat16, got float64"),
         ("x", lambda t: t.int(), "x must be float32, float16 or bfloat16, got int32"),
         ("x", lambda t: t[..., :-1], "x must have shape [..., "),
@@ -209,15 +238,29 @@ OWN = {
         ("x", lambda t: t.to("meta"), "x must be on cpu, got meta; move all arguments to one"),
         ("bias", lambda t: torch.ones(3), "bias must have shape ["),
         ("bias", lambda t: torch.ones(3).double(), "bias must be float32, got float64"),
-        ("numerics", lambda m: 3, "numerics must be in 0..2, got 3"),
-        ("numerics", lambda m: -1, "numerics must be in 0..2, got -1"),
-        ("numerics", lambda m: HUGE, f"numerics must be in 0..2, got {HUGE}"),
+        ("permutation", lambda t: t.long(), "permutation must be int32, got int64"),
+        ("permutation", lambda t: t[1:], "permutation must have shape ["),
+        ("permutation", lambda t: t.to("meta"), "permutation must be on cpu, got meta; move all"),
+        ("low_rank_a", lambda t: None, "low_rank_a must be a tensor, as low_rank_b is, got None"),
+        ("low_rank_b", lambda t: None, "low_rank_b must be a tensor, as low_rank_a is, got None"),
+        ("low_rank_a", lambda t: t[0], "low_rank_a must have shape [r, "),
+        ("low_rank_a", lambda t: t[:, 1:], "low_rank_a must have shape [r, "),
+        ("low_rank_b", lambda t: t[1:], "low_rank_b must have shape ["),
+        ("low_rank_b", lambda t: t[:, 1:], "low_rank_b must have shape ["),
+        ("low_rank_a", lambda t: t.double(), "low_rank_a must be float32, got float64"),
+        ("low_rank_b", lambda t: t.half(), "low_rank_b must be float32, got float16"),
+        ("low_rank_b", lambda t: t.to("meta"), "low_rank_b must be on cpu, got meta; move all"),
+        ("numerics", lambda m: 4, "numerics must be in 0..3, got 4"),
+        ("numerics", lambda m: -1, "numerics must be in 0..3, got -1"),
+        ("numerics", lambda m: HUGE, f"numerics must be in 0..3, got {HUGE}"),
     ],
     "dequantize_weight": [
+        *ROWS,
         ("dtype", lambda d: torch.float64, "dtype must be float32, float16 or bfloat16, got flo"),
         ("dtype", lambda d: torch.int8, "dtype must be float32, float16 or bfloat16, got int8"),
     ],
     "weight_only_linear_backward": [
+        *ROWS,
         ("grad", lambda t: t[..., :-1], "grad must have shape [..., "),
         ("grad", lambda t: t.int(), "grad must be float32, float16 or bfloat16, got int32"),
         ("grad", lambda t: t.to("meta"), "grad must be on cpu, got meta"),
@@ -227,16 +270,20 @@ OWN = {
 
 def base_case(op):
     """Four bits, float32, a code zero point: every argument above can be spoilt in it."""
-    return next(
+    case = next(
         c
         for c in CASES[op]
         if (c.weight.zeros, c.weight.bits, c.weight.cut, c.dtype, c.weight.s0, c.weight.table)
         == ("code", 4, "", torch.float32, "", "")
-        and c.weight.n > 2
+        and c.weight.n > (64 if op in PACKING else 2)  # more than one panel
         and len(c.rows) == 1
         and c.m > 1
         and c.weight.k > c.weight.block_k > 0
     )
+    if op != LINEAR:
+        return case
+    weight = dataclasses.replace(case.weight, permuted=True)
+    return dataclasses.replace(case, weight=weight, bias="x", low_rank="x")
 
 
 REFUSED = [
@@ -246,6 +293,7 @@ REFUSED += [
     (op, f"{name} {number}", name, change, text)
     for op in OPS
     for number, (name, change, text) in enumerate(TENSORS + OWN[op])
+    if name in names_of(op)
 ]
 
 

@@ -58,7 +58,7 @@ def test_every_linear_is_replaced_by_its_quantized_self():
 
 
 def test_defaults_are_those_of_quantize_weight():
-    model = quantize_model(nn.Sequential(nn.Linear(256, 8)), progress=False)
+    model = quantize_model(nn.Sequential(nn.Linear(256, 8)), prepack=False, progress=False)
     original = nn.Linear(256, 8)
     expected = lowbit.quantize_weight(original.weight)
     assert model[0].weight.format == expected.format
@@ -67,7 +67,7 @@ def test_defaults_are_those_of_quantize_weight():
 
 def test_report_counts_bytes_and_bits():
     model = Model(norm=nn.LayerNorm(16), lm_head=nn.Linear(16, 4))
-    report = assert_skipped(model, {"lm_head": "skip='lm_head'"})
+    report = assert_skipped(model, {"lm_head": "skip='lm_head'"}, prepack=False)
     layer = report.layers[0]
     # 16 rows of: 16 codes of 4 bits, 2 groups with a float16 scale and a uint8 zero point.
     assert (layer.bytes_before, layer.bytes_after) == (16 * 16 * 4, 16 * (8 + 2 * 3))
@@ -336,6 +336,7 @@ def test_a_bad_weight_is_refused_before_any_change(value, message):
         ({"element": "int4"}, "element must be one of uint"),
         ({"search": "best"}, "search must be one of"),
         ({"mode": "fast"}, "mode must be one of exact"),
+        ({"rank": -1}, "quantize_model: rank must be at least 0, got -1"),
     ],
 )
 @pytest.mark.parametrize("model", [Model(), nn.Sequential(nn.ReLU())], ids=["linear", "none"])

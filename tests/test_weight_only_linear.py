@@ -1,5 +1,6 @@
 """weight_only_linear: every case on every runner, gradients, autocast, rows and threads."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from lowbit.bench.cases import CASES
 from lowbit.bench.check import check
 from lowbit.formats import weight_format
 from lowbit.formats.numerics import MODES
+from tests.runners import covered
 
 OP = "weight_only_linear"
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -29,9 +31,11 @@ def make(n=24, k=96, m=5, dtype=torch.float32, seed=0, **options):
     return x, weight, torch.randn(n, generator=generator).to(dtype)
 
 
-@pytest.mark.parametrize("case", CASES[OP], ids=str)
-def test_case(case, runner):
-    check(OP, runner, case)
+@pytest.mark.parametrize(
+    ("op", "case", "runner"), covered(OP, CASES[OP]), indirect=["runner"], ids=str
+)
+def test_case(op, case, runner):
+    check(op, runner, case)
 
 
 @pytest.mark.parametrize("case", CASES[OP + "_backward"], ids=str)
@@ -61,12 +65,23 @@ def test_thread_counts_do_not_matter(m, native_runner, threads):
     assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_own_precision_mode_is_exact(dtype, runner):
+def test_float16_x_is_exact_in_its_own_mode(runner):
+    x, weight, bias = make(dtype=torch.float16)
+    exact = weight_only_linear(x, weight, bias, mode="exact")
+    assert torch.equal(weight_only_linear(x, weight, bias, mode="fp16"), exact)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "mode"),
+    [(torch.float32, "int8x2"), (torch.float16, "int8x2"), (torch.bfloat16, "bf16")],
+)
+def test_the_default_mode_on_the_cpu(dtype, mode, runner):
     x, weight, bias = make(dtype=dtype)
-    mode = {torch.float16: "fp16", torch.bfloat16: "bf16"}[dtype]
-    exact = weight_only_linear(x, weight, bias)
-    assert torch.equal(weight_only_linear(x, weight, bias, mode=mode), exact)
+    named = weight_only_linear(x, weight, bias, mode=mode)
+    assert torch.equal(weight_only_linear(x, weight, bias), named)
+    assert lowbit.explain(OP, x, weight).problem.mode == mode
+    meta = lowbit.explain(OP, x.to("meta"), weight.to("meta"))
+    assert meta.problem.mode == "exact"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -123,11 +138,11 @@ def test_gradient_against_differences(runner):
     x, weight, bias = make(n=8, k=16, m=2, group_size=8)
     direction = torch.randn_like(x)
     x.requires_grad_()
-    (weight_only_linear(x, weight, bias) * torch.arange(8.0)).sum().backward()
+    linear = functools.partial(weight_only_linear, qweight=weight, bias=bias, mode="exact")
+    (linear(x) * torch.arange(8.0)).sum().backward()
     with torch.no_grad():
         ahead, behind = (
-            (weight_only_linear(x + s * direction, weight, bias).double() * torch.arange(8.0)).sum()
-            for s in (1, -1)
+            (linear(x + s * direction).double() * torch.arange(8.0)).sum() for s in (1, -1)
         )
     slope = ((ahead - behind) / 2).item()
     size = (x.detach().abs() @ weight.dequantize().abs().T @ torch.arange(8.0)).sum().item()
@@ -145,7 +160,7 @@ def test_second_derivatives(runner):
         (h,) = torch.autograd.grad((g**2).sum() + (x**2).sum(), x, create_graph=True)
         return h, *torch.autograd.grad(h.sum(), x)
 
-    got = penalty(lambda x: weight_only_linear(x, weight, bias))
+    got = penalty(lambda x: weight_only_linear(x, weight, bias, mode="exact"))
     want = penalty(lambda x: F.linear(x, w, bias))
     for g, r in zip(got, want, strict=True):
         assert torch.allclose(g, r, rtol=1e-3, atol=1e-3 * r.abs().max().item())
@@ -205,7 +220,7 @@ def test_autocast_gradients_reach_the_uncast_x(runner):
 
 def test_autocast_does_not_reach_into_the_op(runner):
     x, weight, _ = make()
-    args = (x, *weight.tensors, None, list(weight.format), 0)
+    args = (x, *weight.parts, None, None, None, list(weight.format), 0)
     outside = torch.ops.lowbit.weight_only_linear(*args)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(torch.ops.lowbit.weight_only_linear(*args), outside)
@@ -263,14 +278,17 @@ def test_meta_tensors_give_meta_results():
     assert y.is_meta and y.shape == (5, 24)
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("precision", ["high", "medium"])
-def test_exact_does_not_follow_the_matmul_precision_of_torch(precision, runner):
+def test_modes_do_not_follow_the_matmul_precision_of_torch(precision, mode, runner):
     x, weight, bias = make(n=64, k=64, m=64)
-    expected = weight_only_linear(x, weight, bias)
+    pair = torch.randn(3, 64), torch.randn(64, 3)
+    linear = functools.partial(weight_only_linear, x, weight, bias, low_rank=pair, mode=mode)
+    expected = linear()
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision(precision)
-        error = (weight_only_linear(x, weight, bias) - expected).abs().max()
+        error = (linear() - expected).abs().max()
         assert error <= 64 * 2.0**-23 * expected.abs().max()  # bfloat16 operands lose 2**-9
     finally:
         torch.set_float32_matmul_precision(before)
@@ -336,7 +354,7 @@ def test_the_check_catches(bug, monkeypatch):
             zeros = zeros.float() + 1
         return true(qweight, scales, zeros, table, s0, fmt)
 
-    monkeypatch.setattr("lowbit.ops.weight_only_linear.dequantize_parts", wrong)
+    monkeypatch.setattr("lowbit.formats.matmul.dequantize_parts", wrong)
     usable = (c for c in CASES[OP] if c.weight.zeros == "code" and c.m and c.weight.n)
     case = next(c for c in usable if c.weight.k >= 2 * c.weight.block_k > 0 and not c.nonfinite)
     with pytest.raises(AssertionError):

@@ -179,14 +179,19 @@ LOWBIT_INLINE F32 weight_value(F32 t, F32 scale, F32 zero, ZeroKind kind) {
   return kind == ZeroKind::kValue ? add(mul(t, scale), zero) : mul(sub(t, zero), scale);
 }
 
-// What the codes stand for, repeated to 16 entries, so that undefined code bits cannot matter.
+// The table, repeated to 16 entries, so that undefined bits of an index cannot matter.
+LOWBIT_INLINE F32 table_numbers(const WeightView& w) {
+  float numbers[kLanes];
+  for (int i = 0; i < kLanes; ++i) numbers[i] = w.table[i % (1 << w.format.bits)];
+  return load(numbers);
+}
+
+// What the codes stand for, repeated in the same way.
 template <int kBits>
 LOWBIT_INLINE F32 code_numbers(const WeightView& w) {
+  if (w.table) return table_numbers(w);
   float numbers[kLanes];
-  for (int i = 0; i < kLanes; ++i) {
-    const int code = i % (1 << kBits);
-    numbers[i] = w.table ? w.table[code] : static_cast<float>(code);
-  }
+  for (int i = 0; i < kLanes; ++i) numbers[i] = static_cast<float>(i % (1 << kBits));
   return load(numbers);
 }
 

@@ -4,37 +4,64 @@
 #include <atomic>
 #include <string_view>
 
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "../torch_checks.h"
 #include "simd.h"
 
 namespace lowbit::cpu {
 namespace {
 
-constexpr std::array<std::string_view, 3> kNames = {"scalar", "avx2", "avx512"};
+constexpr std::array<std::string_view, 6> kNames = {"scalar",      "avx2",        "avx512",
+                                                    "avx512_vnni", "avx512_bf16", "amx"};
 constexpr int kUnset = -1;
 
-// __builtin_cpu_supports also asks the operating system whether it saves the wide registers.
-Isa best_isa() {
 #ifdef LOWBIT_X86
+// Linux gives a process the tile registers only on request.
+bool tiles_granted() {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+// __builtin_cpu_supports also asks the operating system whether it saves the wide registers.
+Isa find_best_isa() {
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
       !__builtin_cpu_supports("f16c")) {
     return Isa::kScalar;
   }
-  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-  return avx512 ? Isa::kAvx512 : Isa::kAvx2;
+  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+      !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq")) {
+    return Isa::kAvx2;
+  }
+  if (!__builtin_cpu_supports("avx512vnni")) return Isa::kAvx512;
+  if (!__builtin_cpu_supports("avx512bf16")) return Isa::kAvx512Vnni;
+  const bool tiles = __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-int8") &&
+                     __builtin_cpu_supports("amx-bf16");
+  return tiles && tiles_granted() ? Isa::kAmx : Isa::kAvx512Bf16;
+}
 #else
-  return Isa::kScalar;
+Isa find_best_isa() { return Isa::kScalar; }
 #endif
+
+Isa best_isa() {
+  static const Isa best = find_best_isa();
+  return best;
 }
 
 std::atomic<int> process_default{kUnset};
 thread_local int thread_force = kUnset;
 
 Isa default_isa() {
-  static const Isa best = best_isa();
   const int choice = process_default.load(std::memory_order_relaxed);
-  return choice == kUnset ? best : static_cast<Isa>(choice);
+  return choice == kUnset ? best_isa() : static_cast<Isa>(choice);
 }
 
 std::string name_of(Isa isa) { return std::string(kNames[static_cast<size_t>(isa)]); }

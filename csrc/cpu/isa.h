@@ -6,7 +6,8 @@
 
 namespace lowbit::cpu {
 
-enum class Isa { kScalar, kAvx2, kAvx512 };
+// Levels: each includes those before it.
+enum class Isa { kScalar, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16, kAmx };
 
 // The set forced for this thread, else the process default, else the best this CPU has.
 Isa current_isa();
@@ -18,11 +19,11 @@ std::string cpu_isa(std::string request);
 // The same for the process default, which holds on every thread that forces nothing.
 std::string cpu_default_isa(std::string request);
 
-// The one of three copies that belongs to the set in force.
+// The one of three copies that serves the level in force.
 template <typename T>
 T pick_isa(T scalar, T avx2, T avx512) {
   const Isa isa = current_isa();
-  return isa == Isa::kAvx512 ? avx512 : isa == Isa::kAvx2 ? avx2 : scalar;
+  return isa >= Isa::kAvx512 ? avx512 : isa == Isa::kAvx2 ? avx2 : scalar;
 }
 
 }  // namespace lowbit::cpu

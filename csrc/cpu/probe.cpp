@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <limits>
+#include <numeric>
+#include <vector>
 
 #include "../torch_checks.h"
 
@@ -18,6 +19,15 @@ struct PeakLoop {
 }  // namespace lowbit::cpu
 
 #define LOWBIT_KERNEL_TEXT "probe.inl"
+#define LOWBIT_KERNEL_LEVELS 15  // scalar, AVX2, AVX-512 and VNNI
+#include "foreach_isa.h"
+
+#define LOWBIT_KERNEL_TEXT "probe_bf16.inl"
+#define LOWBIT_KERNEL_LEVELS LOWBIT_BF16_LEVEL
+#include "foreach_isa.h"
+
+#define LOWBIT_KERNEL_TEXT "probe_tiles.inl"
+#define LOWBIT_KERNEL_LEVELS LOWBIT_AMX_LEVEL
 #include "foreach_isa.h"
 
 namespace lowbit::cpu {
@@ -26,40 +36,65 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr float kFactor = 0.5f;
-constexpr double kSeconds = 2e-3;  // of a timing: long beside waking the threads
-constexpr int kTimings = 8;
+constexpr double kSeconds = 2e-4;  // of a timing: short beside the time slice of a thread
+constexpr int kTimings = 64;
 
 // The results of the loops go here, where the compiler cannot see that nobody reads them.
 std::atomic<float> sink;
 
-// Seconds that `body` takes when every thread calls it once with its number.
 template <typename Body>
-double seconds_on_all_threads(const Body& body) {
+double seconds_of(const Body& body) {
   const Clock::time_point start = Clock::now();
-  parallel_for(num_threads(), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t thread = begin; thread < end; ++thread) body(thread);
-  });
+  body();
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Rounds that take one thread about kSeconds.
-int64_t rounds_of(const PeakLoop& loop) {
-  for (int64_t rounds = 1024;; rounds *= 2) {
-    const Clock::time_point start = Clock::now();
-    sink = loop.run(rounds, kFactor);
-    if (std::chrono::duration<double>(Clock::now() - start).count() > kSeconds) return rounds;
-  }
+// Every thread calls body(its number) once.
+template <typename Body>
+void on_all_threads(const Body& body) {
+  parallel_for(num_threads(), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t thread = begin; thread < end; ++thread) body(thread);
+  });
 }
 
-// Operations a second of the fastest timing.
+// Rounds that take about kSeconds.
+int64_t rounds_of(const PeakLoop& loop) {
+  int64_t rounds = 1024;
+  while (seconds_of([&] { sink = loop.run(rounds, kFactor); }) < kSeconds) rounds *= 2;
+  return rounds;
+}
+
+// Operations a second of all threads: each at its best while the others run too, so that threads of
+// other processes take nothing off.
 double peak(const PeakLoop& loop) {
   const int64_t rounds = rounds_of(loop);
-  double best = std::numeric_limits<double>::infinity();
-  for (int i = 0; i < kTimings; ++i) {
-    best =
-        std::min(best, seconds_on_all_threads([&](int64_t) { sink = loop.run(rounds, kFactor); }));
-  }
-  return static_cast<double>(num_threads() * rounds * loop.operations) / best;
+  std::vector<double> rates(static_cast<size_t>(num_threads()), 0.0);
+  on_all_threads([&](int64_t thread) {
+    double& rate = rates[static_cast<size_t>(thread)];
+    for (int i = 0; i < kTimings; ++i) {
+      const double seconds = seconds_of([&] { sink = loop.run(rounds, kFactor); });
+      rate = std::max(rate, static_cast<double>(rounds * loop.operations) / seconds);
+    }
+  });
+  return std::accumulate(rates.begin(), rates.end(), 0.0);
+}
+
+// The loop of a kind with the set in force; no operations where the set has no such instruction.
+PeakLoop loop_of(const std::string& kind) {
+  if (kind == "fma") return LOWBIT_FOR_CURRENT_ISA(kFma);
+#ifdef LOWBIT_X86
+  const Isa isa = current_isa();
+  const bool tiles = isa >= Isa::kAmx;
+  if (kind == "tile_int8") return tiles ? amx::kTileInt8 : PeakLoop{};
+  if (kind == "tile_bf16") return tiles ? amx::kTileBf16 : PeakLoop{};
+  if (kind == "dot_bf16") return isa >= Isa::kAvx512Bf16 ? avx512_bf16::kDotBf16 : PeakLoop{};
+  if (kind == "dot_int8" && isa >= Isa::kAvx512Vnni) return avx512_vnni::kDotInt8;
+#else
+  if (kind == "tile_int8" || kind == "tile_bf16" || kind == "dot_bf16") return {};
+#endif
+  if (kind == "dot_int8") return LOWBIT_FOR_CURRENT_ISA(kDotInt8);
+  refuse("_probe_peak", "kind", "be fma, dot_int8, dot_bf16, tile_int8 or tile_bf16", "'", kind,
+         "'");
 }
 
 }  // namespace
@@ -76,14 +111,14 @@ double probe_read(const Tensor& buffer) {
   LOWBIT_CHECK(share > 0, kOp, "buffer",
                "have at least " + std::to_string(kStep) + " elements a thread", buffer.numel());
   const auto read = LOWBIT_FOR_CURRENT_ISA(read_floats);
-  const double seconds =
-      seconds_on_all_threads([&](int64_t thread) { sink = read(data + thread * share, share); });
+  const double seconds = seconds_of(
+      [&] { on_all_threads([&](int64_t thread) { sink = read(data + thread * share, share); }); });
   return static_cast<double>(num_threads() * share) * sizeof(float) / seconds;
 }
 
 double probe_peak(std::string kind) {
-  if (kind == "fma") return peak(LOWBIT_FOR_CURRENT_ISA(kFma));
-  refuse("_probe_peak", "kind", "be fma", "'", kind, "'");
+  const PeakLoop loop = loop_of(kind);
+  return loop.operations ? peak(loop) : 0.0;
 }
 
 }  // namespace lowbit::cpu

@@ -40,3 +40,27 @@ inline float fma_rounds(int64_t rounds, float factor) {
   return sum(chains[0]);
 }
 inline constexpr PeakLoop kFma{2 * kFmaChains * kLanes, fma_rounds};
+
+// One instruction where the set has one for it, else what stands in for it.
+inline constexpr int kIntChains = kRegisters >= 32 ? 16 : kRegisters / 2;
+
+inline float dot_int8_rounds(int64_t rounds, float factor) {
+  // Operands that differ from round to round: nothing can be taken out of the loop.
+  constexpr int kQuads = 16;
+  alignas(64) uint8_t bytes[4 * kQuads];
+  for (int i = 0; i < 4 * kQuads; ++i)
+    bytes[i] = static_cast<uint8_t>(factor * static_cast<float>(i));
+  const Codes codes = dot_codes(load_i32(bytes));
+  I32 chains[kIntChains];
+  LOWBIT_UNROLL
+  for (int c = 0; c < kIntChains; ++c) chains[c] = splat_i32(c);
+  for (int64_t i = 0; i < rounds; ++i) {
+    const Quad quad = dot_quad(reinterpret_cast<const int8_t*>(bytes) + 4 * (i % kQuads));
+    LOWBIT_UNROLL
+    for (int c = 0; c < kIntChains; ++c) chains[c] = dot(chains[c], codes, quad);
+  }
+  LOWBIT_UNROLL
+  for (int c = 1; c < kIntChains; ++c) chains[0] = add_i32(chains[0], chains[c]);
+  return sum(to_float(chains[0]));
+}
+inline constexpr PeakLoop kDotInt8{8 * kIntChains * kLanes, dot_int8_rounds};

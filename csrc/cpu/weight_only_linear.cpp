@@ -1,37 +1,17 @@
 #include "../weight_only_linear.h"
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
-#include <new>
 
 #include "../torch_checks.h"
-
-#define LOWBIT_KERNEL_TEXT "weight_only_linear.inl"
-#include "foreach_isa.h"
+#include "linear.h"
+#include "low_rank.h"
 
 namespace lowbit::cpu {
 namespace {
 
 constexpr const char* kOp = "weight_only_linear";
-
-// x rows are converted in passes whose fp32 copy stays below this (but for a single longer row).
-constexpr int64_t kPassFloats = int64_t{4} << 20;
-
-// Products that a thread should get at least; fewer cost less than waking it (about 10 us).
-constexpr int64_t kGrainProducts = int64_t{1} << 17;
-
-// Splitting x rows repeats the decoding of the weight: only worth it for at least this many.
-constexpr int64_t kMinTaskRows = 8;
-
-struct AlignedDelete {
-  void operator()(float* p) const { ::operator delete[](p, std::align_val_t{64}); }
-};
-using Scratch = std::unique_ptr<float[], AlignedDelete>;
-
-Scratch allocate_scratch(int64_t floats) {
-  const size_t bytes = static_cast<size_t>(floats) * sizeof(float);
-  return Scratch(static_cast<float*>(::operator new[](bytes, std::align_val_t{64})));
-}
 
 // Rows of x as [M, k] with one row stride and dense rows; a copy where x has no such view.
 Tensor matrix_rows(const Tensor& x, int64_t& stride) {
@@ -51,6 +31,114 @@ Tensor matrix_rows(const Tensor& x, int64_t& stride) {
   if (regular) return x;
   stride = x.size(last);
   return torch::stable::contiguous(x);
+}
+
+// What a call has besides a plain linear. x, low-rank factors and out are of the logical columns;
+// the permutation orders x as the columns of the weight are stored.
+struct Extras {
+  const int32_t* permutation = nullptr;
+  bool low_rank = false;
+  DenseView a{}, b{};
+
+  bool any() const { return permutation || low_rank; }
+};
+
+void read_permutation(const std::optional<Tensor>& t, Device device, int64_t k, Extras& extras) {
+  if (!t) return;
+  require_device(kOp, "permutation", *t, device);
+  require_dtype(kOp, "permutation", *t, {ElementType::kInt32});
+  require_shape(kOp, "permutation", *t, {k});
+  require_contiguous(kOp, "permutation", *t);
+  const auto* order = static_cast<const int32_t*>(input_pointer(kOp, "permutation", *t));
+  const auto [least, most] = std::minmax_element(order, order + k);
+  LOWBIT_CHECK(*least >= 0 && *most < k, kOp, "permutation",
+               "hold numbers in 0.." + std::to_string(k - 1), *least < 0 ? *least : *most);
+  extras.permutation = order;
+}
+
+// `holder` keeps a copy where the rows of the factor are not dense.
+DenseView read_factor(const char* name, const Tensor& t, Device device, ElementType x_type,
+                      int64_t rows, int64_t columns, std::optional<Tensor>& holder) {
+  require_device(kOp, name, t, device);
+  const ElementType type =
+      x_type == ElementType::kFloat32
+          ? require_dtype(kOp, name, t, {ElementType::kFloat32})
+          : require_dtype(kOp, name, t, {x_type, ElementType::kFloat32});
+  require_shape(kOp, name, t, {rows, columns});
+  input_pointer(kOp, name, t);  // before a copy reads it
+  holder = columns <= 1 || t.stride(1) == 1 ? t : torch::stable::contiguous(t);
+  return {holder->const_data_ptr(), rows, columns, row_stride(*holder), type};
+}
+
+// Rows that are worked on at a time where copies of x or low-rank terms are made.
+constexpr int64_t kSlabFloats = int64_t{8} << 20;
+
+constexpr int64_t kGrainElements = int64_t{1} << 16;
+
+template <typename Element>
+void permute_rows(const WeightOnlyLinearParams& p, const int32_t* order, int64_t begin,
+                  int64_t end, Element* out) {
+  const int64_t k = p.weight.format.k;
+  for (int64_t row = begin; row < end; ++row) {
+    const auto* source = static_cast<const Element*>(p.x) + row * p.x_stride;
+    for (int64_t j = 0; j < k; ++j) out[row * k + j] = source[order[j]];
+  }
+}
+
+// Points p.x to a copy in `memory` with its columns in the order of the weight's.
+void permute_x(WeightOnlyLinearParams& p, const int32_t* order, float* memory) {
+  const int64_t k = p.weight.format.k;
+  parallel_for(p.m, ceil_div(kGrainElements, k), [&](int64_t begin, int64_t end) {
+    if (p.x_type == ElementType::kFloat32) {
+      permute_rows(p, order, begin, end, memory);
+    } else {
+      permute_rows(p, order, begin, end, reinterpret_cast<uint16_t*>(memory));
+    }
+  });
+  p.x = memory;
+  p.x_stride = k;
+}
+
+// Memory for the slabs of a call with extras.
+struct SlabMemory {
+  std::unique_ptr<float[]> permuted, x_floats, inner, addend;
+
+  SlabMemory(const WeightFormat& f, int64_t rows, const Extras& extras) {
+    const auto make = [&](int64_t columns) {
+      return std::make_unique_for_overwrite<float[]>(static_cast<size_t>(rows * columns));
+    };
+    if (extras.permutation) permuted = make(f.k);
+    if (!extras.low_rank) return;
+    x_floats = make(ceil_div(f.k, 16) * 16);
+    inner = make(extras.a.rows);
+    addend = make(f.n);
+  }
+};
+
+void run_slab(WeightOnlyLinearParams p, const Extras& extras, const SlabMemory& memory) {
+  const WeightFormat& f = p.weight.format;
+  if (extras.low_rank) {
+    const DenseView x{p.x, p.m, f.k, p.x_stride, p.x_type};
+    low_rank({x, extras.a, extras.b, memory.x_floats.get(), memory.inner.get(),
+              memory.addend.get()});
+    p.addend = memory.addend.get();
+  }
+  if (extras.permutation) permute_x(p, extras.permutation, memory.permuted.get());
+  run_linear(p);
+}
+
+void run_slabs(const WeightOnlyLinearParams& p, const Extras& extras) {
+  const WeightFormat& f = p.weight.format;
+  const int64_t rows = std::clamp<int64_t>(kSlabFloats / std::max(f.k, f.n), 1, p.m);
+  const SlabMemory memory(f, rows, extras);
+  const int64_t element = p.x_type == ElementType::kFloat32 ? 4 : 2;
+  for (int64_t first = 0; first < p.m; first += rows) {
+    WeightOnlyLinearParams slab = p;
+    slab.m = std::min(rows, p.m - first);
+    slab.x = static_cast<const uint8_t*>(p.x) + first * p.x_stride * element;
+    slab.out = static_cast<uint8_t*>(p.out) + first * f.n * element;
+    run_slab(slab, extras, memory);
+  }
 }
 
 void read_bias(const std::optional<Tensor>& bias, Device device, WeightOnlyLinearParams& p) {
@@ -78,33 +166,6 @@ void require_out(const Tensor& out, const Tensor& x, Device device,
   require_contiguous(kOp, "out", out);
 }
 
-// x rows of a task: many, to decode the weight seldom, but tasks for every thread.
-int64_t choose_task_rows(int64_t rows, int64_t n) {
-  const int64_t column_blocks = ceil_div(n, kLinearColumns);
-  const int64_t row_blocks = ceil_div(4 * num_threads(), column_blocks);
-  const int64_t wanted = std::max(ceil_div(rows, row_blocks), kMinTaskRows);
-  return std::min({wanted, rows, kLinearRows});
-}
-
-void run_passes(const WeightOnlyLinearParams& p) {
-  const int64_t k = p.weight.format.k;
-  const int64_t n = p.weight.format.n;
-  const auto pack = LOWBIT_FOR_CURRENT_ISA(pack_rows);
-  const auto multiply = LOWBIT_FOR_CURRENT_ISA(linear_tasks);
-  const int64_t row_floats = ceil_div(k, kLanes) * kLanes;
-  const int64_t pass_rows = std::min(std::max<int64_t>(kPassFloats / row_floats, 1), p.m);
-  const Scratch packed = allocate_scratch(pass_rows * row_floats);
-  for (int64_t first = 0; first < p.m; first += pass_rows) {
-    const int64_t rows = std::min(pass_rows, p.m - first);
-    const LinearPass pass{&p, packed.get(), first, rows, choose_task_rows(rows, n)};
-    parallel_for(rows, ceil_div(kGrainProducts, k),
-                 [&](int64_t begin, int64_t end) { pack(pass, begin, end); });
-    const int64_t tasks = ceil_div(n, kLinearColumns) * ceil_div(rows, pass.task_rows);
-    parallel_for(tasks, ceil_div(kGrainProducts, k * kLinearColumns * pass.task_rows),
-                 [&](int64_t begin, int64_t end) { multiply(pass, begin, end); });
-  }
-}
-
 }  // namespace
 
 void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& scales,
@@ -122,11 +183,22 @@ void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& sc
   LOWBIT_CHECK(x.dim() >= 1 && x.size(x.dim() - 1) == k, kOp, "x",
                "have shape [..., " + std::to_string(k) + "]", shape_text(x));
   LOWBIT_CHECK(numerics >= 0 && numerics <= 3, kOp, "numerics", "be in 0..3", numerics);
-  LOWBIT_CHECK(numerics <= 2, kOp, "numerics", "be a mode of this kernel", numerics);
-  LOWBIT_CHECK(!permutation && !low_rank_a && !low_rank_b, kOp, "permutation and low_rank",
-               "be None", "a tensor");
   p.mode = static_cast<LinearMode>(numerics);
+  Extras extras;
+  std::optional<Tensor> a_holder, b_holder;
+  read_permutation(permutation, device, k, extras);
   read_bias(bias, device, p);
+  LOWBIT_CHECK(low_rank_a.has_value() == low_rank_b.has_value(), kOp,
+               low_rank_a ? "low_rank_b" : "low_rank_a",
+               std::string("be a tensor, as ") + (low_rank_a ? "low_rank_a" : "low_rank_b") + " is",
+               "None");
+  if (low_rank_a) {
+    const int64_t rank = low_rank_a->dim() == 2 ? low_rank_a->size(0) : 0;
+    extras.a = read_factor("low_rank_a", *low_rank_a, device, p.x_type, rank, k, a_holder);
+    extras.b =
+        read_factor("low_rank_b", *low_rank_b, device, p.x_type, p.weight.format.n, rank, b_holder);
+    extras.low_rank = rank > 0;
+  }
   require_out(out, x, device, p);
   p.m = x.numel() / k;
   if (p.m == 0 || p.weight.format.n == 0) return;
@@ -134,7 +206,12 @@ void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& sc
   const Tensor rows = matrix_rows(x, p.x_stride);
   p.x = rows.const_data_ptr();
   p.out = output_pointer(kOp, "out", out);
-  run_passes(p);
+  p.out_type = p.x_type;
+  if (extras.any()) {
+    run_slabs(p, extras);
+  } else {
+    run_linear(p);
+  }
 }
 
 }  // namespace lowbit::cpu

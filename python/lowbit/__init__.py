@@ -10,6 +10,8 @@ from lowbit.formats.quantize import quantize_weight
 from lowbit.formats.weights import QuantizedWeight
 from lowbit.nn.surgery import quantize_model
 from lowbit.ops.dequantize_weight import dequantize_weight
+from lowbit.ops.prepack_weight import prepack
+from lowbit.ops.unpack_weight import unpack
 from lowbit.ops.weight_only_linear import weight_only_linear
 from lowbit.registry import SlowPathWarning, explain, use_backend
 
@@ -22,8 +24,10 @@ __all__ = [
     "dequantize_weight",
     "explain",
     "nn",
+    "prepack",
     "quantize_model",
     "quantize_weight",
+    "unpack",
     "use_backend",
     "weight_only_linear",
 ]

@@ -1,4 +1,4 @@
-"""The command `lowbit`: info, support, explain, check and bench."""
+"""The command `lowbit`: info, support, explain, check; bench, compare and plot are in bench/."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ import time
 import torch
 
 from lowbit import __version__, native, registry
-from lowbit.bench import arguments, bench_command, info, report, sweep
+from lowbit.bench import (
+    arguments,
+    bench_command,
+    compare_command,
+    info,
+    plot_command,
+    report,
+    sweep,
+)
 from lowbit.bench.arguments import Parser, UsageError
 from lowbit.bench.cases import Case
 from lowbit.bench.weight_specs import WeightSpec
@@ -29,13 +37,15 @@ examples:
   lowbit explain weight_only_linear --m 1 --n 4096 --k 4096 --table nf4
   lowbit check weight_only_linear --backend cpu
   lowbit bench --quick -o json --out results/quick.json
+  lowbit compare results/before.json results/quick.json
+  lowbit plot results/quick.json -o results/pictures
 
 lowbit COMMAND --help lists the options of a command.
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command: 0, 1 (a check failed), 2 (wrong arguments) or 130 (interrupted)."""
+    """Run a command: 0, 1 (a check or a bar failed), 2 (wrong arguments) or 130 (interrupted)."""
     argv = sys.argv[1:] if argv is None else argv
     args = _parser().parse_args(argv)
     args.argv = argv
@@ -63,7 +73,7 @@ def _parser() -> Parser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_add_info, _add_support, _add_explain, _add_check):
         add(commands)
-    for module in (bench_command,):
+    for module in (bench_command, compare_command, plot_command):
         module.add(commands)
     return top
 

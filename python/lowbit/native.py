@@ -22,7 +22,8 @@ from lowbit.errors import refuse
 
 FOLDER = Path(__file__).parent
 LIBRARIES = ("_ops_cpu", "_ops_cuda")
-ISAS = ("scalar", "avx2", "avx512")
+# Levels of the instruction set: each includes those before it.
+ISAS = ("scalar", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx")
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def _with_default_isa(library: Library, isa: str) -> Library:
 
 
 def isa() -> str:
-    """Instruction set that CPU kernels use in this thread: "scalar", "avx2" or "avx512".
+    """Level of the instruction set that CPU kernels use in this thread, one of ISAS.
 
     Raises:
         RuntimeError: when the CPU library is absent.
@@ -128,7 +129,7 @@ def use_isa(name: str) -> Iterator[str]:
     """Forces the instruction set of CPU kernels called from this thread; yields the one in force.
 
     Raises:
-        ValueError: for a name other than "scalar", "avx2" and "avx512".
+        ValueError: for a name that is not among ISAS.
         RuntimeError: when the CPU lacks it or the CPU library is absent.
     """
     if name not in ISAS:

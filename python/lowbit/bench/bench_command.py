@@ -13,9 +13,9 @@ from lowbit import registry
 from lowbit.bench import arguments, bars, plan, report, results, runner
 from lowbit.bench.arguments import INTERRUPTED, UsageError
 from lowbit.bench.bars.evaluators import Facts, Outcome
-from lowbit.bench.cases import LINEAR
+from lowbit.bench.cases import AXES, LINEAR
 from lowbit.bench.entries import peers
-from lowbit.bench.load import load_average
+from lowbit.bench.load import load_average, priority
 from lowbit.bench.models import MODELS
 from lowbit.bench.overhead import OVERHEAD
 from lowbit.formats.numerics import MODES
@@ -34,8 +34,8 @@ _PLAN_OPTIONS = (
 def add(commands) -> None:
     """The command and its options."""
     command = commands.add_parser("bench", help="checked, then timed beside peers")
-    names = ", ".join([*registry.OPS, OVERHEAD])
-    parse_op = arguments.op_name(OVERHEAD)
+    names = ", ".join([*AXES, OVERHEAD])
+    parse_op = arguments.one_of([*AXES, OVERHEAD])
     command.add_argument("op", nargs="?", type=parse_op, metavar="OP", default=LINEAR, help=names)
     command.add_argument("--quick", action="store_true", help="two cases in about ten seconds")
     command.add_argument(
@@ -72,10 +72,11 @@ def _run(args) -> int:
         arguments.prepare_file(args.out)
     rows, peaks, interrupted, load = [], {}, False, load_average()
     try:
-        for row in runner.run(plans, peaks):
-            rows.append(row)
-            if sys.stderr.isatty():
-                print(f"{row.run} {row.case}: {row.backend} {row.mode}", file=sys.stderr)
+        with priority():
+            for row in runner.run(plans, peaks):
+                rows.append(row)
+                if sys.stderr.isatty():
+                    print(f"{row.run} {row.case}: {row.backend} {row.mode}", file=sys.stderr)
     except KeyboardInterrupt:
         interrupted = True
     judged = args.assert_bars and not interrupted

@@ -15,20 +15,26 @@ import zlib
 
 import torch
 
-from lowbit.bench.weight_specs import WeightSpec
+from lowbit.bench.weight_specs import WeightSpec, in_panels
 from lowbit.errors import dtype_name
 from lowbit.formats.numerics import MODES
+from lowbit.formats.packing import plane_words
+from lowbit.formats.panels import panel_count, panel_words
 from lowbit.formats.tables import TABLE_NAMES
-from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_DTYPES, ZERO_KINDS
+from lowbit.formats.weight_format import LAYOUTS, SCALE_DTYPES, ZERO_DTYPES, ZERO_KINDS
 from lowbit.formats.weights import QuantizedWeight
 from lowbit.ops.weight_only_linear import X_DTYPES
 
 LINEAR, BACKWARD = "weight_only_linear", "weight_only_linear_backward"
-DEQUANTIZE = "dequantize_weight"
+DEQUANTIZE, PREPACK, UNPACK = "dequantize_weight", "prepack_weight", "unpack_weight"
+# Ops on the packed codes alone, and all that take a weight and no x.
+PACKING = (PREPACK, UNPACK)
+WITHOUT_X = (DEQUANTIZE, *PACKING)
 # What an op takes besides a weight and a dtype; for the other ops a Case ignores it.
-AXES = {LINEAR: ("rows", "mode"), BACKWARD: ("rows",), DEQUANTIZE: ()}
+AXES = {LINEAR: ("rows", "mode"), BACKWARD: ("rows",)} | dict.fromkeys(WITHOUT_X, ())
 VIEWS = ("contiguous", "offset", "padded", "strided", "transposed", "expanded")
-BIASES = ("none", "x", "float32", "strided")
+ADDENDS = ("none", "x", "float32", "strided")
+RANKS = (0, 1, 3, 16)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +42,9 @@ class Case:
     """A call of an op on a quantized weight.
 
     rows: the leading dimensions of x (of grad for the backward op). dtype: that of x or grad, or
-    of the result of dequantize_weight. view: how x lies in memory; what lies around it is NaN.
+    of the result of dequantize_weight; packing has none. bias, low_rank: "none", or of x's dtype,
+    float32 or strided. rank: of the low-rank pair. view: how x lies in memory; what lies around it
+    is NaN.
     """
 
     op: str
@@ -45,15 +53,19 @@ class Case:
     dtype: torch.dtype = torch.float32
     mode: str = "exact"
     bias: str = "none"
+    low_rank: str = "none"
+    rank: int = 3
     view: str = "contiguous"
     nonfinite: bool = False
 
     def __str__(self) -> str:
-        parts = [str(self.weight), dtype_name(self.dtype)]
-        if self.op != DEQUANTIZE:
+        parts = [str(self.weight)]
+        parts += [dtype_name(self.dtype)] if self.op not in PACKING else []
+        if self.op not in WITHOUT_X:
             parts.append("M" + "x".join(map(str, self.rows)))
             parts += [part for part in (self.mode,) if part != "exact"]
             parts += [f"bias.{self.bias}"] if self.bias != "none" else []
+            parts += [f"r{self.rank}.{self.low_rank}"] if self.low_rank != "none" else []
             parts += [self.view] if self.view != "contiguous" else []
             parts += ["nonfinite"] if self.nonfinite else []
         return "-".join(parts)
@@ -67,13 +79,19 @@ class Case:
         """The flat arguments of the op on a weight that is there already."""
         if self.op == DEQUANTIZE:
             return (*weight.tensors, weight.format, self.dtype)
+        if self.op in PACKING:
+            weight = in_panels(weight) if self.op == UNPACK else weight
+            return weight.qweight, weight.format
         generator = torch.Generator().manual_seed(seed)
         x = self._input(generator, weight.device)
         if self.op == BACKWARD:
             return (x, *weight.tensors, weight.format)
-        bias = self._bias(generator, weight.device)
-        extras = (None, bias, None, None)
-        return (x, *weight.tensors, *extras, weight.format, MODES.index(self.mode))
+        bias = self._addend(self.bias, (self.weight.n,), generator, weight.device)
+        pair = [
+            self._addend(self.low_rank, shape, generator, weight.device)
+            for shape in ((self.rank, self.weight.k), (self.weight.n, self.rank))
+        ]
+        return (x, *weight.parts, bias, *pair, weight.format, MODES.index(self.mode))
 
     def _input(self, generator, device) -> torch.Tensor:
         width = self.weight.n if self.op == BACKWARD else self.weight.k
@@ -83,12 +101,12 @@ class Case:
                 x.view(-1, width)[2 * spot, (spot * 37) % width] = value
         return place(x.to(device, self.dtype), self.view)
 
-    def _bias(self, generator, device) -> torch.Tensor | None:
-        if self.bias == "none":
+    def _addend(self, kind: str, shape, generator, device) -> torch.Tensor | None:
+        if kind == "none":
             return None
-        bias = torch.randn(self.weight.n, generator=generator).to(device)
-        bias = bias if self.bias == "float32" else bias.to(self.dtype)
-        return place(bias, "strided") if self.bias == "strided" else bias
+        values = torch.randn(*shape, generator=generator).to(device)
+        values = values if kind == "float32" else values.to(self.dtype)
+        return place(values, "strided") if kind == "strided" else values
 
     @property
     def m(self) -> int:
@@ -97,16 +115,26 @@ class Case:
 
     @property
     def flops(self) -> int:
-        """Multiplications and additions of the matrix product; one a weight for dequantize."""
-        size = self.weight.n * self.weight.k
-        return size if self.op == DEQUANTIZE else 2 * self.m * size
+        """Multiplications and additions of the matrix products; else one operation a weight."""
+        n, k = self.weight.n, self.weight.k
+        size = n * k + self._rank * (n + k)
+        return n * k if self.op in WITHOUT_X else 2 * self.m * size
 
     @property
     def bytes(self) -> int:
-        """Bytes that must move: weight, input and result, each once."""
+        """Bytes that must move: weight, low-rank pair, input and result, each once."""
         n, k = self.weight.n, self.weight.k
+        if self.op in PACKING:
+            groups = self.weight.block_k or k
+            panels = 4 * panel_count(n) * panel_words(self.weight.bits, k, groups)
+            return panels + 4 * n * sum(plane_words(self.weight.bits, k))
         elements = n * k if self.op == DEQUANTIZE else self.m * (n + k)
-        return self.weight.nbytes + elements * self.dtype.itemsize
+        pair = self._rank * (n + k) * (4 if self.low_rank == "float32" else self.dtype.itemsize)
+        return self.weight.nbytes + elements * self.dtype.itemsize + pair
+
+    @property
+    def _rank(self) -> int:
+        return 0 if self.low_rank == "none" else self.rank
 
 
 def place(values: torch.Tensor, view: str) -> torch.Tensor:
@@ -220,16 +248,61 @@ def _inputs(op: str) -> list[Case]:
         for d in X_DTYPES
         for w in (base.weight, WeightSpec(bits=3, zeros="midpoint", k=77))
     ]
-    if op == LINEAR:
-        cases += [
-            change(base, mode=m, dtype=d, rows=r)
-            for m in MODES
-            for d in X_DTYPES
-            for r in ((1,), (5,), (20,))
-        ]
-        cases += [change(base, bias=b, dtype=d) for b in BIASES[1:] for d in X_DTYPES]
-        large = WeightSpec(scales=torch.float16, exponent=14, zeros="midpoint")
-        cases.append(Case(op, large, dtype=torch.float16))  # overflows to infinities of both signs
+    return cases
+
+
+def _modes() -> list[Case]:
+    """Every format in the modes of integer codes and in panels; rows, ragged sizes, not finite."""
+    pairs = (("int8x2", torch.float32), ("bf16", torch.bfloat16))
+    cases = [
+        Case(LINEAR, dataclasses.replace(weight, layout=layout), dtype=dtype, mode=mode)
+        for every, layout in ((1, "panels"), (3, "canonical"))
+        for mode, dtype in pairs
+        for weight in _formats()[::every]
+    ]
+    cases += [Case(LINEAR, dataclasses.replace(w, layout="panels")) for w in _formats()[::3]]
+    turns = itertools.cycle(itertools.product(pairs, ("panels", "canonical")))
+    cases += [
+        Case(LINEAR, dataclasses.replace(weight, layout=layout), dtype=dtype, mode=mode)
+        for weight, ((mode, dtype), layout) in zip(WEIGHTS[len(_formats()) :], turns, strict=False)
+    ]
+    ragged = WeightSpec(n=131, k=211, bits=5, block_k=48, zeros="code")
+    cases += [
+        Case(LINEAR, dataclasses.replace(ragged, layout=layout), (rows,), dtype, mode)
+        for mode, dtype in pairs
+        for layout in LAYOUTS
+        for rows in (0, 1, 2, 5, 8, 17, 33, 100)
+    ]
+    cases += [
+        Case(LINEAR, WeightSpec(zeros="code"), (rows,), dtype, mode)
+        for mode in MODES
+        for dtype in X_DTYPES
+        for rows in (1, 5, 20)
+    ]
+    cases += [
+        Case(LINEAR, WeightSpec(zeros=z, k=300, block_k=0), (9,), d, mode, nonfinite=True)
+        for mode, _ in pairs
+        for d in X_DTYPES
+        for z in ("code", "value")
+    ]
+    return cases
+
+
+def _addends() -> list[Case]:
+    """Biases, low-rank pairs and permutations, alone and together."""
+    base = Case(LINEAR, WeightSpec(zeros="code"))
+    change = dataclasses.replace
+    cases = [change(base, bias=b, dtype=d) for b in ADDENDS[1:] for d in X_DTYPES]
+    cases += [change(base, low_rank=a, dtype=d) for a in ADDENDS[1:] for d in X_DTYPES]
+    cases += [change(base, low_rank="x", rank=r, rows=m) for r in RANKS for m in ((), (0,), (33,))]
+    permuted = [WeightSpec(permuted=True, bits=b, k=200, block_k=48) for b in (3, 4)]
+    for mode, weight, layout in itertools.product(MODES, permuted, LAYOUTS):
+        weight = change(weight, layout=layout)
+        cases.append(Case(LINEAR, weight, mode=mode))
+        cases.append(Case(LINEAR, weight, (17,), torch.float16, mode, "x", "x", view="strided"))
+    cases += [change(base, mode=m, low_rank="x", bias="float32", rows=(2, 3)) for m in MODES]
+    large = WeightSpec(scales=torch.float16, exponent=14, zeros="midpoint")
+    cases.append(Case(LINEAR, large, dtype=torch.float16))  # overflows to infinities of both signs
     return cases
 
 
@@ -252,10 +325,14 @@ def _mixed(op: str, count: int) -> list[Case]:
             s0=draw.choice(("", "tensor", "rows")),
             cut=draw.choice(("", "rows")),
         )
+        if op != DEQUANTIZE:
+            weight = dataclasses.replace(weight, layout=draw.choice(LAYOUTS))
         axes = {"rows": (draw.randint(1, 40),), "dtype": draw.choice(X_DTYPES)}
         axes["view"] = draw.choice(VIEWS)
         if op == LINEAR:
-            axes |= {"mode": draw.choice(MODES), "bias": draw.choice(BIASES)}
+            axes |= {"mode": draw.choice(MODES), "bias": draw.choice(ADDENDS)}
+            axes |= {"low_rank": draw.choice(ADDENDS), "rank": draw.choice(RANKS)}
+            weight = dataclasses.replace(weight, permuted=draw.choice((False, True)))
         cases.append(Case(op, weight, **axes))
     return cases
 
@@ -263,7 +340,11 @@ def _mixed(op: str, count: int) -> list[Case]:
 def _linear_cases(op: str) -> tuple[Case, ...]:
     cases = [Case(op, w) for w in WEIGHTS]
     cases += [Case(op, w, rows=(1,), dtype=torch.bfloat16) for w in _formats()[::3]]
-    return tuple(dict.fromkeys(cases + _inputs(op) + _mixed(op, 40)))
+    if op == LINEAR:
+        cases += _modes() + _addends()
+    else:
+        cases += [Case(op, dataclasses.replace(w, layout="panels")) for w in WEIGHTS[::2]]
+    return tuple(dict.fromkeys(cases + _inputs(op) + _mixed(op, 60)))
 
 
 def _dequantize_cases() -> tuple[Case, ...]:
@@ -274,8 +355,21 @@ def _dequantize_cases() -> tuple[Case, ...]:
     return tuple(dict.fromkeys(cases + mixed))
 
 
+def _packing_cases(op: str) -> tuple[Case, ...]:
+    """Bits, groups, tails and slices; scales and zeros are no part of it."""
+    specs = [*_shapes(), *_cuts(), *(c.weight for c in _mixed(DEQUANTIZE, 40))]
+    specs += [
+        WeightSpec(n=n, k=k, bits=b, zeros="code")
+        for b in range(1, 9)
+        for n, k in ((64, 128), (130, 77))
+    ]
+    return tuple(dict.fromkeys(Case(op, spec) for spec in specs))
+
+
 CASES: dict[str, tuple[Case, ...]] = {
     LINEAR: _linear_cases(LINEAR),
     BACKWARD: _linear_cases(BACKWARD),
     DEQUANTIZE: _dequantize_cases(),
+    PREPACK: _packing_cases(PREPACK),
+    UNPACK: _packing_cases(UNPACK),
 }

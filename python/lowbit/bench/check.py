@@ -26,7 +26,7 @@ from lowbit import registry
 from lowbit.bench.oracle import Expected, expected
 from lowbit.errors import dtype_name
 
-BITWISE = frozenset({"dequantize_weight"})
+BITWISE = frozenset({"dequantize_weight", "prepack_weight", "unpack_weight"})
 # Elements around the output; odd, so that the output is not aligned to a vector.
 _GUARD = 33
 
@@ -88,7 +88,7 @@ def run(op: str, backend: str, args: tuple) -> torch.Tensor:
     """The op's result on a backend, written into a poisoned output within a guard band."""
     definition = registry.OPS[op]
     like = definition.allocate(*args)
-    poison = math.nan if not _expects_nan(args) else torch.finfo(like.dtype).max
+    poison = _poison(like.dtype, args)
     buffer = like.new_full((like.numel() + 2 * _GUARD,), poison)
     out = buffer[_GUARD : _GUARD + like.numel()].view(like.shape)
     before = [_memory(t).clone() for t in args if isinstance(t, torch.Tensor)]
@@ -101,6 +101,12 @@ def run(op: str, backend: str, args: tuple) -> torch.Tensor:
     if not same_bits(band, torch.full_like(band, poison)).all():
         raise CheckFailure(f"{op} on {backend} wrote outside its output")
     return out
+
+
+def _poison(dtype: torch.dtype, args: tuple) -> float:
+    if not dtype.is_floating_point:
+        return torch.iinfo(dtype).max
+    return torch.finfo(dtype).max if _expects_nan(args) else math.nan
 
 
 def _expects_nan(args: tuple) -> bool:

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from lowbit.bench import huge_pages
 from lowbit.bench.entries import Entry
-from lowbit.formats.memory import byte_range
+from lowbit.formats.memory import byte_range, empty_on_huge_pages
 
 _BYTES = 256 << 20
 _MOST = 256
@@ -38,7 +37,7 @@ def copies(entry: Entry) -> list[Operands]:
     if any(t is not None and t.device.type != "cpu" for t in entry.operands):
         return [tuple(t if t is None else t.clone() for t in entry.operands) for _ in range(count)]
     size = sum(_extent(t) for t in entry.operands if t is not None)
-    arena = huge_pages.empty(count * size)
+    arena = empty_on_huge_pages(torch.empty(0, dtype=torch.uint8), (count * size,))
     return [tuple(_place(entry.operands, arena[i * size :])) for i in range(count)]
 
 

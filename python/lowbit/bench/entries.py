@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable
@@ -13,10 +14,14 @@ import torch
 
 from lowbit import native, registry
 from lowbit.bench import check
-from lowbit.bench.cases import BACKWARD, DEQUANTIZE, Case
+from lowbit.bench.cases import BACKWARD, LINEAR, PACKING, WITHOUT_X, Case
 from lowbit.bench.weight_specs import WeightSpec
 from lowbit.formats.weights import QuantizedWeight
+from lowbit.ops.prepack_weight import prepack
 
+_SEED = 1  # of the activations
+# Columns at either end of a result that must be right before anything is timed.
+_CHECKED = 256
 # Columns of a result whose error is measured; all of a large layer would take seconds in float64.
 _COLUMNS = 512
 
@@ -35,24 +40,29 @@ class Layer:
         weight = spec.make(0, device)
         return cls(spec.original(0), weight, weight.dequantize())
 
+    @functools.cached_property
+    def packed(self) -> QuantizedWeight:
+        """The weight as a user of the CPU kernels would lay it out."""
+        return prepack(self.weight)
+
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """A case with its data."""
+    """A case with its data. prepack: our CPU kernels get the prepacked weight."""
 
     case: Case
     layer: Layer
-    args: tuple  # the op's flat arguments
-
-    @classmethod
-    def make(cls, case: Case, layer: Layer) -> Workload:
-        """The workload of a case on a layer."""
-        return cls(case, layer, case.arguments(layer.weight, seed=1))
+    prepack: bool = True
 
     @property
     def weight(self) -> QuantizedWeight:
-        """Our quantized weight."""
+        """Our quantized weight in the canonical layout."""
         return self.layer.weight
+
+    @functools.cached_property
+    def args(self) -> tuple:
+        """The op's flat arguments with that weight."""
+        return self.case.arguments(self.weight, _SEED)
 
     @property
     def x(self) -> torch.Tensor:
@@ -101,28 +111,61 @@ _ARITHMETIC = {
 
 def own_entry(workload: Workload, backend: str) -> Entry:
     """Our op on one backend. Raises CheckFailure when its result is wrong, before any timing."""
-    op = registry.OPS[workload.case.op]
-    got = check.run(op.name, backend, workload.args)
-    failure = check.compare(got, check.expected(op.name, workload.args)).failure
-    if failure:
-        raise check.CheckFailure(f"{op.name} on {backend}, {workload.case}: {failure}")
-    before = 0 if op.name == DEQUANTIZE else 1
-    tensors = workload.weight.tensors
-    head, tail = workload.args[:before], workload.args[before + len(tensors) :]
+    op, case = registry.OPS[workload.case.op], workload.case
+    weight = _weight_for(workload, backend)
+    args = case.arguments(weight, _SEED)
+    _require_right(workload, backend, args)
+    operands = _operands(op.name, weight, args)
+    before = 0 if op.name in WITHOUT_X else 1
+    head, tail = args[:before], args[before + len(operands) :]
     isa = f" ({native.isa()})" if backend == "cpu" else ""
     call = op.overload
-    if op.name == DEQUANTIZE:  # its result is so large that page faults of fresh memory take over
-        call, tail = _into_given_output(op), (*tail, op.allocate(*workload.args))
-    arithmetic, planes = _ARITHMETIC[workload.case.mode]
+    if op.name in WITHOUT_X:  # the result is so large that page faults of fresh memory take over
+        call, tail = _into_given_output(op), (*tail, op.allocate(*args))
+    arithmetic, planes = _ARITHMETIC[case.mode]
     return Entry(
         f"lowbit {backend}{isa}",
-        lambda *tensors: call(*head, *tensors, *tail),
-        tensors,
+        lambda *operands: call(*head, *operands, *tail),
+        operands,
         workload.layer.plain,
         lambda: registry.use_backend(backend),
         arithmetic=arithmetic,
         planes=planes,
     )
+
+
+def _operands(op: str, weight: QuantizedWeight, args: tuple) -> tuple[torch.Tensor | None, ...]:
+    """Those of the arguments that stand for the weight."""
+    if op in PACKING:
+        return args[:1]
+    return weight.parts if op == LINEAR else weight.tensors
+
+
+def _weight_for(workload: Workload, backend: str) -> QuantizedWeight:
+    """Prepacked where that was asked for and the backend has a kernel that reads it."""
+    op, on_cpu = workload.case.op, registry.BACKENDS[backend].device == "cpu"
+    if not workload.prepack or not on_cpu or op in PACKING:
+        return workload.weight
+    packed = workload.layer.packed
+    args = workload.case.arguments(packed, _SEED)
+    return workload.weight if check.declined(op, backend, args) else packed
+
+
+def _require_right(workload: Workload, backend: str, args: tuple) -> None:
+    """Of a linear layer the first and last columns of the result: all would take seconds."""
+    case, weight = workload.case, workload.weight
+    got, n = check.run(case.op, backend, args), weight.shape[0]
+    parts = [(0, n)]
+    if case.op == LINEAR and n > 2 * _CHECKED:
+        parts = [(0, _CHECKED), (n - _CHECKED, n)]
+    for start, stop in parts:
+        whole = (start, stop) == (0, n)
+        part = case.arguments(weight if whole else weight.slice_rows(start, stop), _SEED)
+        result = got if whole else got[..., start:stop]
+        failure = check.compare(result, check.expected(case.op, part)).failure
+        if failure:
+            where = "" if whole else f", columns {start} to {stop - 1}"
+            raise check.CheckFailure(f"{case.op} on {backend}, {case}{where}: {failure}")
 
 
 def _into_given_output(op: registry.Op) -> Callable[..., torch.Tensor]:
@@ -146,18 +189,23 @@ def peers() -> dict[str, ModuleType]:
 
 def product(op: str, x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     """What the op computes from a plain matrix w[N, K]."""
-    if op == DEQUANTIZE:
+    if op in WITHOUT_X:
         return w
     return torch.matmul(x, w) if op == BACKWARD else torch.nn.functional.linear(x, w)
 
 
 def errors(workload: Workload, entry: Entry) -> tuple[float, float]:
-    """(weight error, compute error): relative root mean squares, the latter on some columns."""
+    """(weight error, compute error): relative root mean squares, the latter on some columns.
+
+    Packed codes are right or wrong, and were checked: they have no compute error.
+    """
     op, w = workload.case.op, entry.weight.cpu()
+    if op in PACKING:
+        return _relative(w.float(), workload.layer.original), 0.0
     with entry.context():
         got = entry.call(*entry.operands).cpu()
     weight_error = _relative(w.float(), workload.layer.original)
-    if op != DEQUANTIZE:
+    if op not in WITHOUT_X:
         w = (w[:, :_COLUMNS] if op == BACKWARD else w[:_COLUMNS]).double()
         got = got[..., :_COLUMNS].double()
     return weight_error, _relative(got, product(op, workload.x.cpu().double(), w))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -18,6 +18,9 @@ from lowbit.formats.numerics import BF16, INT8X2, round_operand
 from lowbit.formats.packing import PLANE_WIDTHS, plane_words
 from lowbit.formats.weight_format import ZERO_KINDS, WeightFormat, dequantize_parts
 from lowbit.ops.weight_only_linear import Arguments
+
+# For each bit of the codes, the lowest first: row, word and bit of the word, over all codes.
+Bits = Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,25 +43,82 @@ def oracle_weight(qweight, scales, zeros, table, s0, fmt: WeightFormat) -> torch
     Each product or sum of two float32 numbers is computed in float64 and rounded to float32, which
     rounds once, as float64 has more than twice the digits.
     """
-    codes = torch.zeros(fmt.n, fmt.k, dtype=torch.int64)
-    column, start, low = torch.arange(fmt.k), 0, 0
-    for width, words in zip(PLANE_WIDTHS[fmt.bits], plane_words(fmt.bits, fmt.k), strict=True):
-        for bit in range(width):
-            position = column * width + bit
-            word = qweight[:, start + position // 32].long()
-            codes |= ((word >> (position % 32)) & 1) << (low + bit)
-        start, low = start + words, low + width
-    row, group = torch.arange(fmt.n)[:, None] // fmt.block_n, column[None, :] // fmt.block_k
-    scale = scales.double()[row, group]
+    codes = _gather(qweight, _panel_bits(fmt) if fmt.layout else _canonical_bits(fmt))
+    scale = _spread(scales, fmt)
     if s0 is not None:
         scale = (scale * s0.double().reshape(-1, 1)).float().double()
     t = (codes.float() if table is None else table[codes]).double()
     kind = ZERO_KINDS[fmt.zero_kind]
-    zero = zeros.double()[row, group] if zeros is not None else 2.0 ** (fmt.bits - 1)
+    zero = _spread(zeros, fmt) if zeros is not None else 2.0 ** (fmt.bits - 1)
     if kind in ("midpoint", "code"):
         t = (t - zero).float().double()
     w = (t * scale).float().double()
     return ((w + zero) if kind == "value" else w).float()
+
+
+def _spread(scales: torch.Tensor, fmt: WeightFormat) -> torch.Tensor:
+    """The scale or zero of each element, in float64."""
+    row, group = torch.arange(fmt.n)[:, None], torch.arange(fmt.k)[None] // fmt.block_k
+    if scales.dim() == 3:
+        return scales.double()[row // 64, group, row % 64]
+    return scales.double()[row // fmt.block_n, group]
+
+
+def _canonical_bits(fmt: WeightFormat) -> Bits:
+    """Where each bit of the codes [n, k] lies in a canonical weight."""
+    row, column, start = torch.arange(fmt.n)[:, None], torch.arange(fmt.k)[None], 0
+    for width, words in zip(PLANE_WIDTHS[fmt.bits], plane_words(fmt.bits, fmt.k), strict=True):
+        for bit in range(width):
+            position = column * width + bit
+            yield row, start + position // 32, position % 32
+        start += words
+
+
+def _panel_bits(fmt: WeightFormat) -> Bits:
+    """The same in panels, one column at a time from its group, unit, vector, field and byte."""
+    row, column = torch.arange(fmt.n)[:, None], torch.arange(fmt.k)[None]
+    unit_columns = 32 // min(PLANE_WIDTHS[fmt.bits])
+    units_before = column // fmt.block_k * -(-fmt.block_k // unit_columns)
+    unit = units_before + column % fmt.block_k // unit_columns
+    in_unit = column % fmt.block_k % unit_columns
+    start = unit * unit_columns * 64 * fmt.bits // 8  # in bytes
+    for width in PLANE_WIDTHS[fmt.bits]:
+        vector, rest = in_unit // (32 // width), in_unit % (32 // width)
+        field, byte_of_quad = rest // 4, rest % 4
+        byte = start + 256 * vector + row % 64 // 16 * 64 + row % 16 * 4 + byte_of_quad
+        for bit in range(width):
+            yield row // 64, byte // 4, byte % 4 * 8 + field * width + bit
+        start = start + 256 * (unit_columns * width // 32)
+
+
+def _gather(words: torch.Tensor, bits: Bits) -> torch.Tensor:
+    """The codes whose bits, the lowest first, lie at (row, word, bit of the word)."""
+    found = (words[row, word].long() >> shift & 1 for row, word, shift in bits)
+    return sum(values << bit for bit, values in enumerate(found))
+
+
+def _scatter(codes: torch.Tensor, bits: Bits, shape: tuple[int, int]) -> torch.Tensor:
+    """Words with the codes' bits at their places, and zeros elsewhere."""
+    words = torch.zeros(shape, dtype=torch.int64)
+    for bit, (row, word, shift) in enumerate(bits):
+        places = torch.broadcast_tensors(row, word)
+        words.index_put_(places, ((codes >> bit) & 1) << shift, accumulate=True)
+    return torch.where(words >= 1 << 31, words - (1 << 32), words).int()
+
+
+def _expected_prepack(qweight: torch.Tensor, fmt: WeightFormat) -> Expected:
+    codes = _gather(qweight, _canonical_bits(fmt))
+    unit_columns = 32 // min(PLANE_WIDTHS[fmt.bits])
+    groups = (min(fmt.block_k, fmt.k - start) for start in range(0, fmt.k, fmt.block_k))
+    columns = sum(-(-group // unit_columns) * unit_columns for group in groups)
+    shape = -(-fmt.n // 64), columns * fmt.bits * 64 // 32
+    return Expected(_scatter(codes, _panel_bits(fmt), shape), None)
+
+
+def _expected_unpack(qweight: torch.Tensor, fmt: WeightFormat) -> Expected:
+    codes = _gather(qweight, _panel_bits(fmt))
+    shape = fmt.n, sum(plane_words(fmt.bits, fmt.k))
+    return Expected(_scatter(codes, _canonical_bits(fmt), shape), None)
 
 
 def _expected_dequantize(*args: Any) -> Expected:
@@ -140,6 +200,8 @@ def _expected_product(a: torch.Tensor, b: torch.Tensor, bias, dtype: torch.dtype
 
 _EXPECTED: dict[str, Callable[..., Expected]] = {
     "dequantize_weight": _expected_dequantize,
+    "prepack_weight": _expected_prepack,
+    "unpack_weight": _expected_unpack,
     "weight_only_linear": _expected_linear,
     "weight_only_linear_backward": _expected_backward,
 }

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 import torch
 
 from lowbit import registry
-from lowbit.bench import check, sampling
+from lowbit.bench import sampling
 from lowbit.bench.cases import LINEAR, Case
 from lowbit.bench.entries import Entry
 from lowbit.bench.plan import Plan
 from lowbit.bench.rows import Row
 from lowbit.bench.weight_specs import WeightSpec
 from lowbit.formats.numerics import default_mode
+from lowbit.ops.prepack_weight import prepack
 from lowbit.ops.weight_only_linear import weight_only_linear
 
 OVERHEAD = "overhead"
@@ -53,19 +54,19 @@ def _calls(plan: Plan) -> list[Row]:
 
 
 def ways() -> dict[str, Callable[[], torch.Tensor]]:
-    """The same product through the kernel's op, the public op and the public function."""
+    """The same product through the chosen kernel, the public op, and the public function."""
     case = Case(LINEAR, _WEIGHT, (1,), mode=default_mode("cpu", torch.float32))
-    weight = _WEIGHT.make(0)
+    weight = prepack(_WEIGHT.make(0))
     args = case.arguments(weight, seed=1)
     op, x, w = registry.OPS[LINEAR], args[0], weight.dequantize()
-    found = {}
-    if not check.unavailable("cpu"):
-        kernel = torch.ops.lowbit.weight_only_linear__cpu.default
-        found["lowbit kernel"] = functools.partial(kernel, *args, op.allocate(*args))
-    found["lowbit op"] = functools.partial(op.overload, *args)
-    found["lowbit call"] = functools.partial(weight_only_linear, x, weight)
-    found["torch fp32"] = functools.partial(torch.nn.functional.linear, x, w)
-    return found
+    backend = op.choose(op.problem(*args)).backend
+    kernel = getattr(torch.ops.lowbit, f"{LINEAR}__{backend}").default
+    return {
+        "lowbit kernel": functools.partial(kernel, *args, op.allocate(*args)),
+        "lowbit op": functools.partial(op.overload, *args),
+        "lowbit call": functools.partial(weight_only_linear, x, weight),
+        "torch fp32": functools.partial(torch.nn.functional.linear, x, w),
+    }
 
 
 def _imports(plan: Plan) -> list[Row]:

@@ -8,7 +8,7 @@ import torch
 
 from lowbit import registry
 from lowbit.bench import check
-from lowbit.bench.cases import AXES, DEQUANTIZE, LINEAR, Case
+from lowbit.bench.cases import AXES, LINEAR, WITHOUT_X, Case
 from lowbit.bench.entries import peers
 from lowbit.bench.weight_specs import WeightSpec
 from lowbit.errors import dtype_name
@@ -70,7 +70,7 @@ class Plan:
 
     def cold(self, case: Case) -> bool:
         """Whether each call of the case gets a weight that is in no cache."""
-        return not self.quick and case.op != DEQUANTIZE and case.m <= DECODE_ROWS
+        return not self.quick and case.op not in WITHOUT_X and case.m <= DECODE_ROWS
 
 
 def default_names(op: str, device: str) -> tuple[str, ...]:
@@ -87,5 +87,5 @@ def default_names(op: str, device: str) -> tuple[str, ...]:
 def label(case: Case) -> str:
     """M, N, K, codes, group and dtype of a case: what its entries share."""
     w = case.weight
-    m = "" if case.op == DEQUANTIZE else f"M={case.m} "
+    m = "" if case.op in WITHOUT_X else f"M={case.m} "
     return f"{m}N={w.n} K={w.k} {w.bits}b g{w.block_k or w.k} {dtype_name(case.dtype)}"

@@ -15,10 +15,14 @@ from pathlib import Path
 import torch
 
 from lowbit import native
-from lowbit.bench import huge_pages
+from lowbit.formats.memory import empty_on_huge_pages
 
 # arithmetic -> the instructions that do it (csrc/cpu/probe.cpp); its peak is that of the fastest.
-INSTRUCTIONS = {"fp32": ("fma",), "bf16": (), "int8": ()}
+INSTRUCTIONS = {
+    "fp32": ("fma",),
+    "bf16": ("tile_bf16", "dot_bf16", "fma"),
+    "int8": ("tile_int8", "dot_int8"),
+}
 _PASS_BYTES = 256 << 20
 _PASSES = 3
 _MATRIX = 2048
@@ -34,7 +38,7 @@ class Probe:
         self.native = device == "cpu" and native.load("_ops_cpu").loaded
         nbytes = _buffer_bytes(device, quick)
         if self.native:
-            buffer = huge_pages.empty(nbytes).view(torch.float32).fill_(1.0)
+            buffer = empty_on_huge_pages(torch.empty(0), (nbytes // 4,)).fill_(1.0)
             self._windows = itertools.cycle(buffer.split(min(nbytes, _PASS_BYTES) // 4))
         else:
             self._buffer = torch.ones(nbytes // 4, device=device)
@@ -54,7 +58,7 @@ class Probe:
         if not self.native:
             a = torch.randn(_MATRIX, _MATRIX, device=self.device)
             return {"fma": 2.0 * _MATRIX**3 / self._fastest(lambda: torch.mm(a, a))}
-        names = [name for names in INSTRUCTIONS.values() for name in names]
+        names = sorted({name for names in INSTRUCTIONS.values() for name in names})
         with best_isa():
             return {name: torch.ops.lowbit._probe_peak(name) for name in names}
 

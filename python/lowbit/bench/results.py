@@ -32,8 +32,8 @@ _FIGURES: dict[str, tuple[str, Callable[[Row], float | None]]] = {
     "of peak": (".0%", lambda row: row.share_of_peak),
     "x torch fp32": (".2f", lambda row: row.speedup),
     "bits/weight": (".2f", lambda row: row.bits or None),
-    "weight err": (".2e", lambda row: row.weight_error),
-    "compute err": (".1e", lambda row: row.compute_error),
+    "weight err": (".2e", lambda row: row.weight_error if row.bits else None),
+    "compute err": (".1e", lambda row: row.compute_error if row.bits else None),
     "dropped": ("d", lambda row: row.dropped),
 }
 COLUMNS = ("case", "threads", "backend", "mode", "arithmetic", *_FIGURES, "note")
@@ -95,7 +95,7 @@ def heading(run: Run) -> str:
     parts += [f"threads {', '.join(map(str, run.threads))}"]
     if None not in run.load:
         parts += ["load average {:.2f} before, {:.2f} after".format(*run.load)]
-    timed = [row for row in run.rows if row.samples]
+    timed = [row for row in run.rows if row.samples and row.bandwidth]
     if timed:
         bandwidths = [row.bandwidth / 1e9 for row in timed]
         parts += [f"read bandwidth {min(bandwidths):.1f}-{max(bandwidths):.1f} GB/s"]

@@ -62,7 +62,7 @@ def _run_group(
 ) -> list[Row]:
     """Our backends in each mode and the peers once, all interleaved."""
     rows, entries = [], []
-    workloads = [Workload.make(case, layer) for case in cases]
+    workloads = [Workload(case, layer, plan.prepack) for case in cases]
     for name in plan.names():
         for workload in workloads[:1] if name in peers() else workloads:
             row = _row(plan, workload, "" if name in peers() else workload.case.mode)
@@ -131,7 +131,8 @@ def _sample(plan: Plan, entries: list[Entry], rows: list[Row], probe: Probe) -> 
     for row, samples in zip(rows, taken, strict=True):
         row.samples, row.probes, row.dropped = samples.seconds, samples.probes, samples.dropped
         row.bandwidth = statistics.median(samples.probes or around)
-        row.waited, row.note = waited, _note(row, around)
+        row.waited = waited
+        row.note = _note(row, around)
     _compare_with_baseline(rows)
 
 

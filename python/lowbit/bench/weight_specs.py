@@ -8,9 +8,11 @@ import math
 import torch
 
 from lowbit.errors import dtype_name
-from lowbit.formats.packing import plane_words
+from lowbit.formats.layouts import parts_with_codes
+from lowbit.formats.panels import pack_panels
 from lowbit.formats.quantize import quantize_weight
 from lowbit.formats.tables import element_table
+from lowbit.formats.weight_format import LAYOUTS, PANELS, WeightFormat
 from lowbit.formats.weights import QuantizedWeight
 
 
@@ -31,6 +33,8 @@ class WeightSpec:
     table: str = ""  # a name of formats.tables, or "random"
     s0: str = ""  # "", "tensor" or "rows"
     cut: str = ""  # "rows", "columns": a slice of a larger weight
+    permuted: bool = False  # columns are stored in another order, as GPTQ with desc_act does
+    layout: str = "canonical"
     source: str = "codes"  # "quantized": quantize_weight of a normal matrix, for timing
 
     def __str__(self) -> str:
@@ -44,6 +48,8 @@ class WeightSpec:
         parts += ["nan"] if self.scale_nan else []
         parts += [f"s0.{self.s0}"] if self.s0 else []
         parts += [f"cut.{self.cut}"] if self.cut else []
+        parts += ["permuted"] if self.permuted else []
+        parts += [self.layout] if self.layout != "canonical" else []
         return "-".join(parts)
 
     def original(self, seed: int) -> torch.Tensor:
@@ -53,6 +59,14 @@ class WeightSpec:
 
     def make(self, seed: int, device: str | torch.device = "cpu") -> QuantizedWeight:
         """The weight: the same tensors for the same seed."""
+        weight = self._canonical(seed, device)
+        if self.permuted:
+            generator = torch.Generator().manual_seed(seed)
+            order = torch.randperm(self.k, generator=generator, dtype=torch.int32).to(device)
+            weight = dataclasses.replace(weight, permutation=order)
+        return weight if self.layout == "canonical" else in_panels(weight)
+
+    def _canonical(self, seed: int, device) -> QuantizedWeight:
         if self.source == "quantized":
             symmetric = self.zeros == "midpoint"
             options = {"bits": self.bits, "group_size": self.block_k or -1, "symmetric": symmetric}
@@ -120,9 +134,19 @@ class WeightSpec:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the codes, scales and zeros."""
-        row_blocks = -(-self.n // (self.block_n or max(1, self.n)))
-        groups = -(-self.k // (self.block_k or self.k))
+        """Bytes of the codes, scales, zeros and the permutation."""
+        block = self.block_n or max(1, self.n), self.block_k or self.k
+        fmt = WeightFormat(1, self.bits, self.n, self.k, *block, 0, LAYOUTS.index(self.layout))
         zero_bytes = self.zero_dtype.itemsize if self.zeros in ("code", "value") else 0
-        words = self.n * sum(plane_words(self.bits, self.k))
-        return 4 * words + row_blocks * groups * (self.scales.itemsize + zero_bytes)
+        groups = math.prod(fmt.stored_scale_shape)
+        order = 4 * self.k * self.permuted
+        return 4 * math.prod(fmt.code_shape) + groups * (self.scales.itemsize + zero_bytes) + order
+
+
+def in_panels(weight: QuantizedWeight) -> QuantizedWeight:
+    """The weight in the layout panels, by the definition of the layout instead of a kernel."""
+    fmt = weight.format
+    codes = weight.qweight.new_empty(fmt._replace(layout=PANELS).code_shape)
+    pack_panels(weight.qweight, fmt.bits, fmt.k, fmt.block_k, codes)
+    tensors, fmt = parts_with_codes(codes, weight.tensors, fmt, PANELS)
+    return QuantizedWeight(*tensors, fmt, weight.permutation)

@@ -64,10 +64,15 @@ def quantize_chunk(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     largest = x.abs().amax(1, keepdim=True)
     finite = torch.isfinite(largest)
     counts = finite & (largest >= _VANISHING)
-    safe = torch.where(counts, largest, 1.0)
-    integers = torch.round(x * (_LARGEST / safe))
-    scale = torch.where(counts, largest / _LARGEST, torch.where(finite, 0.0, math.nan))
+    safe, top = torch.where(counts, largest, 1.0), _top_like(largest)
+    integers = torch.round(x * (top / safe))
+    scale = torch.where(counts, largest / top, torch.where(finite, 0.0, math.nan))
     return scale, torch.where(counts, integers, 0.0)
+
+
+def _top_like(values: torch.Tensor) -> torch.Tensor:
+    """_LARGEST as a tensor: torch may divide by and into a number with a reciprocal, rounded."""
+    return torch.full_like(values, _LARGEST)
 
 
 def _matmul_rows(x, codes, planes, remainder, fmt: WeightFormat) -> torch.Tensor:
@@ -130,14 +135,14 @@ def _table_remainder(factor, zero, fmt: WeightFormat) -> torch.Tensor | None:
 def _table_planes(table: torch.Tensor, factor: torch.Tensor) -> list[Plane]:
     """One plane of int8 levels where a power of two makes the table integral, else two."""
     for exponent in _TABLE_EXPONENTS:
-        levels = table.double() * 2.0**exponent  # in float64: tiny levels must not become zero
+        levels = table * 2.0**exponent
         if ((levels == torch.round(levels)) & (levels.abs() <= 127)).all():
-            return [Plane(levels.float(), None, factor * 2.0**-exponent)]
+            return [Plane(levels, None, factor * 2.0**-exponent)]
     largest = table.abs().max()
     if not torch.isfinite(largest):
         broken = torch.full_like(factor, math.nan)
         return [Plane(torch.zeros_like(table), None, broken)]
-    step = largest / _LARGEST
+    step = largest / _top_like(largest)
     levels = torch.round(table / step) if largest >= _VANISHING else torch.zeros_like(table)
     high = torch.floor((levels + 64.0) / 128.0)
     low = levels - 128.0 * high

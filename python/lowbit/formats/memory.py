@@ -43,27 +43,27 @@ def own_memory(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.clone(memory_format=torch.contiguous_format)
 
 
-def empty_on_huge_pages(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    """Uninitialised CPU memory; from 2 MiB on it is aligned to huge pages and asks for them.
+def empty_on_huge_pages(like: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """An uninitialised tensor of the dtype and device of `like`.
 
-    Reading packed codes once from front to back is limited by address translation on small pages.
-    The pages come at the first touch, so the request must come before. The storage is as large as
-    the tensor. Where the system has no such pages the memory is as any other.
+    On the CPU it is aligned to huge pages and asks for them, from 2 MiB on: a pass through packed
+    codes reads each byte once, and with small pages waits for address translation. The pages come
+    at the first touch, so the request must come before. The storage is as large as the tensor.
+    Where the system has no such pages the memory is as any other.
     """
-    size = math.prod(shape) * dtype.itemsize
-    if size < HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty(shape, dtype=dtype, device="cpu")
+    size = math.prod(shape) * like.element_size()
+    real = like.device.type == "cpu" and not isinstance(like, FakeTensor)
+    if not real or size < HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return like.new_empty(shape)
     # The address space in front of the first boundary is never touched, so it takes no memory.
     area = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     start = -torch.frombuffer(area, dtype=torch.uint8, count=1).data_ptr() % HUGE_PAGE
     with contextlib.suppress(OSError):  # a kernel without transparent huge pages
         area.madvise(mmap.MADV_HUGEPAGE, start, size // HUGE_PAGE * HUGE_PAGE)
     memory = torch.frombuffer(area, dtype=torch.uint8, count=size, offset=start)
-    return memory.view(dtype).view(shape)
+    return memory.view(like.dtype).view(shape)
 
 
 def copy_on_huge_pages(tensor: torch.Tensor) -> torch.Tensor:
-    """A dense copy on the same device, on huge pages if that is the CPU."""
-    if tensor.device.type != "cpu" or isinstance(tensor, FakeTensor):
-        return tensor.clone(memory_format=torch.contiguous_format)
-    return empty_on_huge_pages(tensor.shape, tensor.dtype).copy_(tensor)
+    """A dense copy on the same device; on the CPU it lies on huge pages."""
+    return empty_on_huge_pages(tensor, tensor.shape).copy_(tensor)

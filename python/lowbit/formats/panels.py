@@ -21,7 +21,7 @@ PANEL_ROWS = 64
 _LANE_ROWS = 16
 _QUAD = 4
 # Padded codes that are taken in hand at a time, as bytes; about six copies of them live at once.
-_CHUNK_ELEMENTS = 1 << 21
+_CHUNK_ELEMENTS = 1 << 20
 
 
 def unit_columns(bits: int) -> int:
@@ -77,13 +77,14 @@ def pack_row_scales(scales: torch.Tensor) -> torch.Tensor:
     padded = raw.new_zeros(panel_count(n) * PANEL_ROWS, groups)
     padded[:n] = raw
     packed = padded.unflatten(0, (-1, PANEL_ROWS)).transpose(1, 2)
-    return packed.contiguous().view(scales.dtype)
+    # clone, because contiguous() keeps the strides of an empty tensor
+    return packed.clone(memory_format=torch.contiguous_format).view(scales.dtype)
 
 
 def unpack_row_scales(packed: torch.Tensor, n: int) -> torch.Tensor:
     """The inverse of pack_row_scales: [n, G], dense."""
     rows = _bytes_of(packed).transpose(1, 2).flatten(0, 1)[:n]
-    return rows.contiguous().view(packed.dtype)
+    return rows.clone(memory_format=torch.contiguous_format).view(packed.dtype)
 
 
 def _padded(columns: int, bits: int) -> int:

@@ -116,16 +116,15 @@ def read_format(where: str, numbers: Any) -> WeightFormat:
 def read_stored_format(where: str, numbers: Any) -> WeightFormat:
     """A WeightFormat from the integers of a file, where only the canonical layout is allowed."""
     fmt = read_format(where, numbers)
-    require_canonical(where, fmt, "store unpack(weight)")
+    check_format(where, fmt)
+    require_layout(where, fmt, "canonical", "store unpack(weight)")
     return fmt
 
 
-def require_canonical(where: str, fmt: WeightFormat, remedy: str) -> None:
-    """ValueError unless the weight is in the canonical layout."""
-    if fmt.layout != CANONICAL:
-        check_format(where, fmt)
-        need = f"have the layout {LAYOUTS[CANONICAL]}"
-        refuse(where, "format", need, LAYOUTS[fmt.layout], remedy)
+def require_layout(where: str, fmt: WeightFormat, layout: str, remedy: str = "") -> None:
+    """ValueError unless the weight is in that layout."""
+    if LAYOUTS[fmt.layout] != layout:
+        refuse(where, "format", f"have the layout {layout}", LAYOUTS[fmt.layout], remedy)
 
 
 def dequantize_parts(
@@ -192,33 +191,37 @@ def check_weight(
     fmt: WeightFormat,
 ) -> None:
     """Raise unless the tensors fit the format. Reads shapes and dtypes, never data."""
-    check_format(where, fmt)
+    check_codes(where, qweight, fmt)
     device = qweight.device
-    _check_tensor(where, "qweight", qweight, (torch.int32,), fmt.code_shape, device)
-    _check_tensor(where, "scales", scales, SCALE_DTYPES, fmt.stored_scale_shape, device)
+    _check_groups(where, "scales", scales, SCALE_DTYPES, fmt, device)
     _check_zeros(where, zeros, fmt, device)
     if table is not None:
         if fmt.bits not in TABLE_BITS:
             need = f"be None above {TABLE_BITS[-1]} bits"
             refuse(where, "table", need, f"a tensor at {fmt.bits} bits")
         _check_tensor(where, "table", table, (torch.float32,), (1 << fmt.bits,), device)
+        _require_dense_rows(where, "table", table)
     if s0 is not None:
         shape = () if s0.dim() == 0 else (fmt.n,)
         _check_tensor(where, "s0", s0, (torch.float32,), shape, device)
+        if shape:
+            _require_dense_rows(where, "s0", s0)
+
+
+def check_codes(where: str, qweight: torch.Tensor, fmt: WeightFormat) -> None:
+    """Raise unless the format is one and the packed codes fit it. Reads no data."""
+    check_format(where, fmt)
+    _check_tensor(where, "qweight", qweight, (torch.int32,), fmt.code_shape, qweight.device)
     if fmt.layout == PANELS:
-        _check_panels(where, qweight=qweight, scales=scales, zeros=zeros)
-
-
-def _check_panels(where: str, **parts: torch.Tensor | None) -> None:
-    """Kernels walk through panels without strides."""
-    for name, tensor in parts.items():
-        if tensor is not None and (name == "qweight" or tensor.dim() == 3):
-            require_contiguous(where, name, tensor)
+        require_contiguous(where, "qweight", qweight)
+    else:
+        _require_dense_rows(where, "qweight", qweight)
 
 
 def check_permutation(where: str, permutation: torch.Tensor, fmt: WeightFormat, device) -> None:
     """Raise unless it is int32[K] on the device, dense. Reads no data."""
     _check_tensor(where, "permutation", permutation, (torch.int32,), (fmt.k,), device)
+    _require_dense_rows(where, "permutation", permutation)
 
 
 def _check_zeros(where, zeros, fmt: WeightFormat, device) -> None:
@@ -231,7 +234,16 @@ def _check_zeros(where, zeros, fmt: WeightFormat, device) -> None:
     if not stored:
         got = f"a tensor of shape {list(zeros.shape)}"
         refuse(where, "zeros", f"be None for the zero kind {kind}", got)
-    _check_tensor(where, "zeros", zeros, ZERO_DTYPES, fmt.stored_scale_shape, device)
+    _check_groups(where, "zeros", zeros, ZERO_DTYPES, fmt, device)
+
+
+def _check_groups(where, name, tensor, dtypes, fmt: WeightFormat, device) -> None:
+    shape = fmt.stored_scale_shape
+    _check_tensor(where, name, tensor, dtypes, shape, device)
+    if len(shape) == 3:
+        require_contiguous(where, name, tensor)
+    else:
+        _require_dense_rows(where, name, tensor)
 
 
 def check_format(where: str, fmt: WeightFormat) -> None:
@@ -249,7 +261,10 @@ def _check_tensor(where, name, tensor, dtypes, shape, device) -> None:
     require_dtype(where, name, tensor.dtype, dtypes)
     require_shape(where, name, tensor, shape)
     require_device(where, name, tensor, device)
-    if tensor.dim() and tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
+
+
+def _require_dense_rows(where: str, name: str, tensor: torch.Tensor) -> None:
+    if tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
         got = f"stride {tensor.stride(-1)}"
         need = "have unit stride along its last dimension"
         refuse(where, name, need, got, "call .contiguous()")

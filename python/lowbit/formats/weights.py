@@ -17,7 +17,7 @@ from lowbit.formats.given_parts import (
     require_permutation,
     scales_of_blocks,
 )
-from lowbit.formats.layouts import canonical_parts
+from lowbit.formats.layouts import canonical_parts, parts_with_codes
 from lowbit.formats.memory import copy_on_huge_pages, own_memory
 from lowbit.formats.packing import PLANE_WIDTHS, pack_codes, unpack_codes
 from lowbit.formats.panels import PANEL_ROWS, panel_count
@@ -35,7 +35,7 @@ from lowbit.formats.weight_format import (
     logical_columns,
     read_format,
     read_stored_format,
-    require_canonical,
+    require_layout,
 )
 
 
@@ -254,7 +254,7 @@ class QuantizedWeight:
         """
         fmt, where = self.format, "slice_columns"
         _check_range(where, start, stop, fmt.k, smallest=1)
-        require_canonical(where, fmt, "slice unpack(weight)")
+        require_layout(where, fmt, "canonical", "slice unpack(weight)")
         if self.permutation is not None:
             refuse(where, "permutation", "be None", f"a permutation of {fmt.k} columns")
         if start % fmt.block_k:
@@ -274,6 +274,11 @@ class QuantizedWeight:
         codes = unpack_codes(self.qweight, bits, self.format.k)
         return pack_codes(codes[:, start:stop], bits)
 
+    def with_codes(self, codes: torch.Tensor, layout: str) -> QuantizedWeight:
+        """This weight with its codes in another layout; scales and zeros follow. Unchecked."""
+        tensors, fmt = parts_with_codes(codes, self.tensors, self.format, LAYOUTS.index(layout))
+        return _make((*tensors, self.permutation), fmt)
+
     def to(self, *args: Any, **kwargs: Any) -> QuantizedWeight:
         """Move to a device: the arguments of Tensor.to without a dtype (TypeError with one)."""
         device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
@@ -287,6 +292,9 @@ class QuantizedWeight:
 
     def _map(self, fn) -> QuantizedWeight:
         return _make((t if t is None else fn(t) for t in self.parts), self.format)
+
+    def __copy__(self) -> QuantizedWeight:
+        return _make(self.parts, self.format)
 
     def __deepcopy__(self, memo: dict) -> QuantizedWeight:
         if self.format.layout == PANELS and id(self.qweight) not in memo:

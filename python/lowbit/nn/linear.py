@@ -7,75 +7,95 @@ from typing import Any
 
 import torch
 
-from lowbit.errors import dtype_name, refuse, require_device, require_shape
-from lowbit.formats.memory import own_memory
+from lowbit.errors import dtype_name, refuse, require_device, require_integer, require_shape
 from lowbit.formats.numerics import mode_id
 from lowbit.formats.quantize import quantize_weight
-from lowbit.formats.weight_format import PARTS, read_format
-from lowbit.formats.weights import QuantizedWeight, require_quantized, storable_scales
+from lowbit.formats.weight_format import PARTS
+from lowbit.formats.weights import QuantizedWeight, require_quantized
+from lowbit.nn.low_rank import best_pair, fresh_pair
+from lowbit.nn.weight_module import WeightModule
 from lowbit.ops.weight_only_linear import linear_of_parts
 
 _NAME = "QuantLinear"
-_REQUIRED = ("format", "qweight", "scales")
+_PAIR = ("low_rank_a", "low_rank_b")
 
 
-class QuantLinear(torch.nn.Module):
-    """y[..., N] = x[..., K] @ weight.T + bias with a QuantizedWeight [N, K]: weight_only_linear.
+class QuantLinear(WeightModule):
+    """y[..., N] = x[..., K] @ weight.T + (x @ A.T) @ B.T + bias: weight_only_linear as a module.
 
-    The parts of the weight are buffers: qweight, scales and, where the format has them, zeros,
-    table and s0. bias[N] is a Parameter or None. x: float32, float16 or bfloat16; bias: x's dtype
-    or float32. Gradients reach x and bias.
+    The parts of the weight are buffers: qweight, scales and, where the weight has them, zeros,
+    table, s0 and permutation. bias[N] and the low-rank pair low_rank_a [r, K], low_rank_b [N, r]
+    are Parameters or None. x: float32, float16 or bfloat16; bias and pair: x's dtype or float32.
+    Gradients reach x, bias and pair. A factor like LoRA's alpha / r belongs into B.
 
-    Casts of the module (half(), bfloat16(), to(dtype), type()) cast the bias alone, because a cast
-    of codes or scales would change the weight. Moves (to(device), to_empty, share_memory) move all.
+    prepack: hold the weight in the layout that the kernels of the device read fastest ("panels" on
+    the CPU), from the start and again after loads and moves to another device. The canonical
+    tensors are not kept. False: in the layout given. `prepack()` and `unpack()` change it later.
 
-    The state dict holds those tensors and `format`, the int64 integers of the WeightFormat, so that
-    strict loading, safetensors and torch.load(weights_only=True) need nothing else. Loading takes
-    the settings of the file: an int8 file loads into a module made for int4 when the sizes agree,
-    and buffers of the same shape and dtype are written in place. A file of another size or of a
-    newer format_version is refused, and such a refusal leaves the module as it was. (Missing and
-    unexpected keys are torch's business: it reports them after it has loaded the others.) `mode`
-    says how to compute, not what is stored, and is not saved.
+    Casts of the module (half(), bfloat16(), to(dtype), type()) cast bias and pair alone, because a
+    cast of codes or scales would change the weight. Moves (to(device), to_empty, share_memory) move
+    all.
 
-    mode: the numeric mode (docs/numerics.md), also an attribute; None is "exact".
-    Raises TypeError or ValueError when weight, bias or mode do not fit. A part that is a view into
-    larger memory (a slice) is copied, other parts are kept as they are.
+    The state dict holds the canonical weight, bias, pair and `format`, the int64 integers of the
+    WeightFormat, so that strict loading, safetensors and torch.load(weights_only=True) need nothing
+    else; while the weight is packed, its codes and scales are copies. Loading takes the settings of
+    the file: an int8 file loads into a module made for int4 when the sizes agree, a pair of another
+    rank replaces the Parameters, and tensors of the same shape and dtype are written in place. A
+    file of another size or of a newer format_version is refused, and such a refusal leaves the
+    module as it was. (Missing and unexpected keys are torch's business: it reports them after it
+    has loaded the others.) `mode` and `prepack` say how to compute and are not saved.
+
+    mode: the numeric mode (docs/numerics.md), also an attribute; None is the default for x.
+    Raises TypeError or ValueError when weight, bias, pair or mode do not fit. A part that is a view
+    into larger memory (a slice) is copied; parts that need no other layout are kept as they are.
     """
-
-    qweight: torch.Tensor
-    scales: torch.Tensor
-    zeros: torch.Tensor | None
-    table: torch.Tensor | None
-    s0: torch.Tensor | None
 
     def __init__(
         self,
         weight: QuantizedWeight,
         bias: torch.Tensor | None = None,
         mode: str | None = None,
+        *,
+        low_rank: tuple[torch.Tensor, torch.Tensor] | None = None,
+        prepack: bool = True,
     ):
-        super().__init__()
         require_quantized(_NAME, "weight", weight)
         mode_id(_NAME, mode)
-        self.mode = mode or "exact"
-        self._format = weight.format
-        for part, tensor in zip(PARTS, weight.tensors, strict=True):
-            self.register_buffer(part, None if tensor is None else own_memory(tensor.detach()))
-        self.register_parameter("bias", _bias_parameter(bias, weight))
+        bias = _parameter("bias", bias, (weight.format.n,), weight.device)
+        pair = _pair_of(low_rank, weight)
+        super().__init__(weight, prepack)
+        self.mode = mode
+        self.register_parameter("bias", bias)
+        for name, parameter in zip(_PAIR, pair, strict=True):
+            self.register_parameter(name, parameter)
 
     @classmethod
     def from_linear(
-        cls, linear: torch.nn.Linear, *, mode: str | None = None, **options: Any
+        cls,
+        linear: torch.nn.Linear,
+        *,
+        mode: str | None = None,
+        rank: int = 0,
+        prepack: bool = True,
+        **options: Any,
     ) -> QuantLinear:
         """Quantize the weight of a Linear; `options` are those of quantize_weight.
 
+        rank: that of a low-rank pair to make up for the error of quantization as far as it can (at
+        most the smaller side of the weight); 0: no pair. The pair has the dtype of the weight.
         The bias is the same Parameter, and the module is in training mode if `linear` is.
         Raises what quantize_weight raises, and TypeError for another module.
         """
+        where = f"{_NAME}.from_linear"
         if not isinstance(linear, torch.nn.Linear):
-            where, got = f"{_NAME}.from_linear", type(linear).__name__
+            got = type(linear).__name__
             refuse(where, "linear", "be a torch.nn.Linear", got, error=TypeError)
-        module = cls(quantize_weight(linear.weight, **options), linear.bias, mode)
+        require_rank(where, rank)
+        weight, pair = quantize_weight(linear.weight, **options), None
+        if rank:
+            error = linear.weight.detach().float() - weight.dequantize()
+            pair = tuple(side.to(linear.weight.dtype) for side in best_pair(error, rank))
+        module = cls(weight, linear.bias, mode, low_rank=pair, prepack=prepack)
         return module.train(linear.training)
 
     @classmethod
@@ -86,6 +106,7 @@ class QuantLinear(torch.nn.Module):
         bias: bool = True,
         *,
         mode: str | None = None,
+        prepack: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         **options: Any,
@@ -100,154 +121,108 @@ class QuantLinear(torch.nn.Module):
         device = torch.device(device) if device is not None else torch.get_default_device()
         # One row is enough to learn every shape, dtype and the format from quantize_weight itself.
         row = quantize_weight(torch.zeros(1, in_features, dtype=dtype, device="cpu"), **options)
-        parts = [
-            part if part is None or name in ("table", "s0") else part.repeat(out_features, 1)
-            for name, part in zip(PARTS, row.tensors, strict=True)
-        ]
-        weight = QuantizedWeight(*parts, row.format._replace(n=out_features)).to(device)
+        parts = {
+            name: part if part is None or name in ("table", "s0") else part.repeat(out_features, 1)
+            for name, part in zip(PARTS, row.parts, strict=True)
+        }
+        weight = QuantizedWeight(**parts, format=row.format._replace(n=out_features)).to(device)
         zeros = torch.zeros(out_features, dtype=dtype, device=device) if bias else None
-        return cls(weight, zeros, mode)
+        return cls(weight, zeros, mode, prepack=prepack)
+
+    def add_low_rank(self, rank: int, dtype: torch.dtype = torch.float32) -> QuantLinear:
+        """Give the module a new low-rank pair to train, as LoRA starts; returns the module.
+
+        A is random and B zero, so the module computes what it computed without a pair. A pair that
+        is there is replaced. For x of another dtype than float32, `dtype` may be that one.
+        """
+        require_rank(f"{_NAME}.add_low_rank", rank)
+        n, k, device = self.out_features, self.in_features, self.qweight.device
+        pair = _pair_of(fresh_pair(n, k, rank, dtype, device), self.weight)
+        self.low_rank_a, self.low_rank_b = pair
+        return self
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return linear_of_parts(x, (*self._tensors(), None), self.bias, None, self._format, self.mode)
+        bias, low_rank = self._addends()
+        return linear_of_parts(x, self._parts(), bias, low_rank, self._format, self.mode)
 
     @property
-    def weight(self) -> QuantizedWeight:
-        """The buffers as a QuantizedWeight, checked; it shares their memory."""
-        return QuantizedWeight(*self._tensors(), self._format)
+    def low_rank(self) -> tuple[torch.nn.Parameter, torch.nn.Parameter] | None:
+        """The pair (low_rank_a, low_rank_b), None without one."""
+        return self._addends()[1]
 
-    @property
-    def in_features(self) -> int:
-        """K, the columns of the weight."""
-        return self._format.k
-
-    @property
-    def out_features(self) -> int:
-        """N, the rows of the weight."""
-        return self._format.n
+    def _addends(self):
+        own = self._parameters  # quicker than Module.__getattr__, as with the parts
+        try:
+            bias, low_rank_a, low_rank_b = own["bias"], own["low_rank_a"], own["low_rank_b"]
+        except KeyError:  # parametrizations and sharding put attributes in the place of Parameters
+            bias, low_rank_a, low_rank_b = self.bias, self.low_rank_a, self.low_rank_b
+        return bias, None if low_rank_a is None else (low_rank_a, low_rank_b)
 
     def extra_repr(self) -> str:
         weight = self.weight
         element = "uint" if weight.table is None else "table"
-        return (
+        text = (
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"bias={self.bias is not None}, {element}{weight.bits}, "
             f"group_size={weight.group_size}, zeros={weight.zero_kind}, "
-            f"scales={dtype_name(weight.scales.dtype)}, mode={self.mode}"
+            f"scales={dtype_name(weight.scales.dtype)}, layout={weight.layout}"
         )
+        text += ", permuted" if weight.permutation is not None else ""
+        text += f", rank={len(self.low_rank_a)}" if self.low_rank_a is not None else ""
+        return text if self.mode is None else f"{text}, mode={self.mode}"
 
-    def _tensors(self) -> tuple[torch.Tensor | None, ...]:
-        # Attribute access to five buffers would go through Module.__getattr__: 3 us of every call.
-        parts = self._buffers
-        return parts["qweight"], parts["scales"], parts["zeros"], parts["table"], parts["s0"]
-
-    def _apply(self, fn, recurse: bool = True) -> QuantLinear:
-        parts = {part: self._buffers[part] for part in PARTS}
-        moved = {part: t if t is None else _moved(t, fn(t)) for part, t in parts.items()}
-        self._buffers.update(dict.fromkeys(PARTS))
-        try:
-            super()._apply(fn, recurse)
-            parts = moved
-        finally:
-            self._buffers.update(parts)
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        # As a QuantizedWeight, because pickle cannot write float8 tensors (torch 2.13).
-        buffers = {name: t for name, t in self._buffers.items() if name not in PARTS}
-        return {**self.__dict__, "_buffers": buffers, "_weight": self.weight}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        weight = state.pop("_weight")
-        buffers = dict(zip(PARTS, weight.tensors, strict=True))
-        super().__setstate__({**state, "_buffers": {**buffers, **state["_buffers"]}})
-
-    def _save_to_state_dict(self, destination, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + "format"] = torch.tensor(self._format, dtype=torch.int64, device="cpu")
-        scales = prefix + "scales"
-        destination[scales] = storable_scales(destination[scales])
-
-    def _load_from_state_dict(
-        self,
-        state_dict,
-        prefix,
-        local_metadata,
-        strict,
-        missing_keys,
-        unexpected_keys,
-        error_msgs,
-    ) -> None:
-        """Check the weight first, take its settings, then load as every module does."""
-        given = {
-            key.removeprefix(prefix): t for key, t in state_dict.items() if key.startswith(prefix)
-        }
-        try:
-            weight = self._weight_of(given)
-        except (ValueError, TypeError) as error:
-            error_msgs.append(f"{prefix}weight: {error}")
-            return
-        if weight is not None:
-            self._make_room_for(weight)
-            state_dict[prefix + "scales"] = weight.scales
-        elif strict:
-            missing_keys.append(prefix + "format")
-        state_dict.pop(prefix + "format", None)
-        super()._load_from_state_dict(
-            state_dict,
-            prefix,
-            local_metadata,
-            strict,
-            missing_keys,
-            unexpected_keys,
-            error_msgs,
-        )
-
-    def _weight_of(self, given: Mapping[str, torch.Tensor]) -> QuantizedWeight | None:
-        """The weight in a state dict, None if it has none; raises unless it and the bias fit."""
+    def _check_others(self, given: Mapping[str, torch.Tensor]) -> None:
         if self.bias is not None and "bias" in given:
             require_shape(_NAME, "bias", given["bias"], self.bias.shape)
-        if not any(name in given for name in ("format", *PARTS)):
-            return None
-        absent = [name for name in _REQUIRED if name not in given]
-        if absent:
-            refuse(_NAME, "the state dict", f"hold {' and '.join(absent)}", ", ".join(given))
-        if given["format"].is_meta:
-            remedy = "load the file with map_location='cpu'"
-            refuse(_NAME, "format", "be a tensor with data", "a meta tensor", remedy)
-        fmt = read_format(_NAME, given["format"])
-        if (fmt.n, fmt.k) != self._format[2:4]:
-            refuse(_NAME, "weight", f"have shape {list(self._format[2:4])}", [fmt.n, fmt.k])
-        return QuantizedWeight.from_tensors(given)
+        present = [name for name in _PAIR if name in given]
+        if len(present) == 1:
+            refuse(_NAME, "the state dict", f"hold both of {' and '.join(_PAIR)}", present[0])
+        if present:
+            rank = given["low_rank_a"].shape[:1]
+            require_shape(_NAME, "low_rank_a", given["low_rank_a"], (*rank, self.in_features))
+            require_shape(_NAME, "low_rank_b", given["low_rank_b"], (self.out_features, *rank))
 
-    def _make_room_for(self, weight: QuantizedWeight) -> None:
-        """Take the format of `weight`; give buffers that do not match its parts new memory."""
-        self._format, device = weight.format, self.qweight.device
-        for part, new in zip(PARTS, weight.tensors, strict=True):
-            old = self._buffers[part]
-            if new is None:
-                self._buffers[part] = None
-            elif old is None or (old.shape, old.dtype) != (new.shape, new.dtype):
-                self._buffers[part] = torch.empty_like(new, device=device)
+    def _make_room_for_others(self, given: Mapping[str, torch.Tensor]) -> None:
+        for name in _PAIR:
+            own, new = getattr(self, name), given.get(name)
+            if new is not None and (own is None or own.shape != new.shape):
+                dtype = new.dtype if own is None else own.dtype
+                room = torch.empty_like(new, dtype=dtype, device=self.qweight.device)
+                setattr(self, name, torch.nn.Parameter(room))
 
 
-def _bias_parameter(
-    bias: torch.Tensor | None, weight: QuantizedWeight
+def require_rank(where: str, rank: Any) -> None:
+    """TypeError or ValueError unless it is an integer of at least 0."""
+    require_integer(where, "rank", rank)
+    if rank < 0:
+        refuse(where, "rank", "be at least 0", rank)
+
+
+def _pair_of(low_rank, weight: QuantizedWeight) -> tuple[torch.nn.Parameter | None, ...]:
+    if low_rank is None:
+        return None, None
+    pair = isinstance(low_rank, (tuple, list)) and len(low_rank) == 2
+    if not pair or any(side is None for side in low_rank):
+        kinds = [type(side).__name__ for side in low_rank] if pair else type(low_rank).__name__
+        refuse(_NAME, "low_rank", "be a pair A [r, K], B [N, r] of tensors", kinds, error=TypeError)
+    n, k = weight.shape
+    rank = getattr(low_rank[0], "shape", ())[:1]
+    shapes = (*rank, k), (n, *rank)
+    return tuple(
+        _parameter(name, side, shape, weight.device)
+        for name, side, shape in zip(_PAIR, low_rank, shapes, strict=True)
+    )
+
+
+def _parameter(
+    name: str, tensor: torch.Tensor | None, shape: tuple[int, ...], device: torch.device
 ) -> torch.nn.Parameter | None:
-    if bias is None or isinstance(bias, torch.nn.Parameter):
-        parameter = bias
-    elif isinstance(bias, torch.Tensor) and bias.is_floating_point():
-        parameter = torch.nn.Parameter(bias.detach())
-    else:
-        got = getattr(bias, "dtype", type(bias).__name__)
-        refuse(_NAME, "bias", "be a floating-point tensor or None", got, error=TypeError)
-    if parameter is not None:
-        require_shape(_NAME, "bias", parameter, (weight.format.n,))
-        require_device(_NAME, "bias", parameter, weight.device)
-    return parameter
-
-
-def _moved(before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """What a move makes of a part; of a cast only the move is taken."""
-    return after if after.dtype == before.dtype else before.to(after.device)
+    """A Parameter of these values, itself if it is one; refuses what does not fit."""
+    if tensor is None:
+        return None
+    if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
+        got = getattr(tensor, "dtype", type(tensor).__name__)
+        refuse(_NAME, name, "be a floating-point tensor or None", got, error=TypeError)
+    require_shape(_NAME, name, tensor, shape)
+    require_device(_NAME, name, tensor, device)
+    return tensor if isinstance(tensor, torch.nn.Parameter) else torch.nn.Parameter(tensor.detach())

@@ -40,12 +40,15 @@ class QuantizationReport:
 
     @property
     def bytes_after(self) -> int:
-        """Bytes of the replaced weights now: codes, scales, zero points and tables."""
+        """Bytes of the replaced weights now: codes, scales, zero points, tables, low-rank pairs.
+
+        In the layout in which the layers hold them: panels are filled up to whole ones.
+        """
         return sum(layer.bytes_after for layer in self.layers)
 
     @property
     def effective_bits(self) -> float:
-        """Bits a weight over the replaced linears, with scales, zero points and tables counted."""
+        """Bits a weight over the replaced linears, all of `bytes_after` counted."""
         weights = sum(layer.in_features * layer.out_features for layer in self.layers)
         return 8.0 * self.bytes_after / max(1, weights)
 

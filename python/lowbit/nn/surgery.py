@@ -14,7 +14,7 @@ from lowbit.errors import dtype_name, refuse
 from lowbit.formats.memory import byte_range
 from lowbit.formats.numerics import mode_id
 from lowbit.formats.quantize import check_quantizable
-from lowbit.nn.linear import QuantLinear
+from lowbit.nn.linear import QuantLinear, require_rank
 from lowbit.nn.report import QuantizationReport, QuantizedLayer, progress_bar
 from lowbit.ops.weight_only_linear import X_DTYPES
 
@@ -44,21 +44,26 @@ def quantize_model(
     element: str | torch.Tensor = "uint",
     scale_dtype: torch.dtype | None = None,
     search: str = "none",
+    rank: int = 0,
     mode: str | None = None,
+    prepack: bool = True,
     skip: str | Iterable[str] | None = DEFAULT_SKIP,
     progress: bool = True,
 ) -> torch.nn.Module:
     """Replace every nn.Linear in `model` that may be replaced by a QuantLinear, in place.
 
-    bits, group_size, symmetric, element, scale_dtype, search: as in quantize_weight. mode: the
-    numeric mode of the new layers. skip: patterns of layers to leave alone. A pattern skips a
-    module, and all below it, whose last name component equals it or whose full name matches it in
-    the manner of fnmatch: "lm_head", "encoder.layer.0", "*.attention.*". progress: a bar on stderr.
+    bits, group_size, symmetric, element, scale_dtype, search: as in quantize_weight. rank: that of
+    a trainable low-rank pair in each layer, which starts as the best correction of the quantized
+    weight. mode: the numeric mode of the new layers. prepack: in the layout that the kernels of
+    their device read fastest. rank, mode and prepack are those of QuantLinear.from_linear.
+    skip: patterns of layers to leave alone. A pattern skips a module, and all below it, whose last
+    name component equals it or whose full name matches it in the manner of fnmatch: "lm_head",
+    "encoder.layer.0", "*.attention.*". progress: a bar on stderr.
 
-    Returns `model` with a QuantizationReport as `model.lowbit_report`. Each layer is quantized on
-    its device, and its float weight is dropped before the next one. A module that stands under
-    several names is quantized once and stays one module. Left alone, and named in the report with
-    the reason: layers that are quantized, subclasses of Linear, and linears
+    Returns `model` with a QuantizationReport as `model.lowbit_report`. Each layer is quantized and
+    packed on its device, and its float weight is dropped before the next one. A module that stands
+    under several names is quantized once and stays one module. Left alone, and named in the report
+    with the reason: layers that are quantized, subclasses of Linear, and linears
     * whose weight the parent reads (MultiheadAttention, TransformerEncoderLayer), is computed
       (parametrizations, weight_norm, pruning), shares memory with another parameter, is on the meta
       device or is no plain float tensor;
@@ -76,13 +81,14 @@ def quantize_model(
         "scale_dtype": scale_dtype,
         "search": search,
     }
+    making = {"rank": rank, "mode": mode, "prepack": prepack}
     _check_model(model)
     targets, skipped = _plan(model, _patterns(skip))
-    _check_before_any_change(targets, options, mode)
+    _check_before_any_change(targets, options, rank, mode)
     if not targets:
         warnings.warn(f"{_NAME}: no linear layer was quantized", stacklevel=2)
     before = _bytes_of(model)
-    layers = tuple(_replace(targets, options, mode, progress))
+    layers = tuple(_replace(targets, options | making, progress))
     model.lowbit_report = QuantizationReport(layers, skipped, before, _bytes_of(model))
     return model
 
@@ -215,8 +221,11 @@ def _address(tensor: torch.Tensor) -> int:
     return tensor.data_ptr() if plain and not tensor.is_meta else 0
 
 
-def _check_before_any_change(targets: list[_Found], options: dict, mode: str | None) -> None:
+def _check_before_any_change(
+    targets: list[_Found], options: dict, rank: int, mode: str | None
+) -> None:
     mode_id(_NAME, mode)
+    require_rank(_NAME, rank)
     check_quantizable(torch.zeros(1, 1), **options)
     for found in targets:
         try:
@@ -225,18 +234,18 @@ def _check_before_any_change(targets: list[_Found], options: dict, mode: str | N
             raise type(error)(f"{found.names[0]}: {error}") from None
 
 
-def _replace(targets: list[_Found], options: dict, mode: str | None, progress: bool):
+def _replace(targets: list[_Found], options: dict, progress: bool):
     with progress_bar(len(targets), progress) as step:
         while targets:
             found = targets.pop(0)
             step(found.names[0])
-            yield _replace_one(found, options, mode)
+            yield _replace_one(found, options)
 
 
-def _replace_one(found: _Found, options: dict, mode: str | None) -> QuantizedLayer:
+def _replace_one(found: _Found, options: dict) -> QuantizedLayer:
     """Quantize one linear; its float weight is free when this returns."""
     linear = found.module
-    module = QuantLinear.from_linear(linear, mode=mode, **options)
+    module = QuantLinear.from_linear(linear, **options)
     for name, parent in zip(found.names, found.parents, strict=True):
         setattr(parent, name.rpartition(".")[2], module)
     return QuantizedLayer(
@@ -244,7 +253,7 @@ def _replace_one(found: _Found, options: dict, mode: str | None) -> QuantizedLay
         module.in_features,
         module.out_features,
         linear.weight.nbytes,
-        module.weight.nbytes,
+        module.weight.nbytes + sum(side.nbytes for side in module.low_rank or ()),
     )
 
 

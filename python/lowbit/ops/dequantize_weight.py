@@ -12,10 +12,12 @@ from lowbit.formats.weight_format import (
     WeightFormat,
     check_weight,
     dequantize_parts,
+    logical_columns,
     read_format,
     weight_kind,
 )
 from lowbit.formats.weights import QuantizedWeight, require_quantized
+from lowbit.ops.unpack_weight import unpack
 
 NAME = "dequantize_weight"
 OUT_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -52,7 +54,8 @@ def reference(qweight, scales, zeros, table, s0, format, dtype, out) -> None:
 
 def flatten(qweight: QuantizedWeight, dtype: torch.dtype | None = None) -> tuple:
     require_quantized(NAME, "qweight", qweight)
-    args = (*qweight.tensors, qweight.format, dtype or torch.float32)
+    canonical = unpack(qweight)
+    args = (*canonical.tensors, canonical.format, dtype or torch.float32)
     check(*args)
     return args
 
@@ -75,7 +78,8 @@ _dequantize = OP.overload
 def dequantize_weight(qweight: QuantizedWeight, dtype: torch.dtype | None = None) -> torch.Tensor:
     """The matrix [N, K] that the weight stands for, in float32 or rounded once to `dtype`.
 
-    dtype: float32 (the default), float16 or bfloat16. Every backend gives the same bits.
+    dtype: float32 (the default), float16 or bfloat16. Every backend gives the same bits. A weight
+    in panels is unpacked first, and the columns of a permuted one are put in their logical order.
     Raises TypeError for another dtype or something that is not a QuantizedWeight.
     """
-    return _dequantize(*flatten(qweight, dtype))
+    return logical_columns(_dequantize(*flatten(qweight, dtype)), qweight.permutation)

@@ -19,9 +19,10 @@ from lowbit.formats.matmul import matmul_in_mode
 from lowbit.formats.memory import may_overlap
 from lowbit.formats.numerics import EXACT, MODES, default_mode, matmul_float32, mode_id
 from lowbit.formats.weight_format import (
-    EVERY_CANONICAL_WEIGHT,
+    EVERY_WEIGHT,
     SCHEMA,
     WeightFormat,
+    check_permutation,
     check_weight,
     read_format,
     weight_kind,
@@ -88,9 +89,7 @@ def check(*args) -> None:
         refuse(NAME, "x", f"have shape [..., {fmt.k}]", list(a.x.shape))
     require_device(NAME, "x", a.x, a.qweight.device)
     if a.permutation is not None:
-        require_dtype(NAME, "permutation", a.permutation.dtype, (torch.int32,))
-        require_shape(NAME, "permutation", a.permutation, (fmt.k,))
-        require_device(NAME, "permutation", a.permutation, a.x.device)
+        check_permutation(NAME, a.permutation, fmt, a.x.device)
     if a.bias is not None:
         _check_addend("bias", a.bias, (fmt.n,), a.x)
     _check_low_rank(a, fmt)
@@ -136,14 +135,10 @@ def flatten(
     x, qweight: QuantizedWeight, bias=None, *, low_rank=None, mode: str | None = None
 ) -> tuple:
     """The op's arguments from those of the public function; refuses what must be refused."""
-    args = _arguments(x, _parts(qweight), bias, low_rank, qweight.format, mode)
+    require_quantized(NAME, "qweight", qweight)
+    args = _arguments(x, qweight.parts, bias, low_rank, qweight.format, mode)
     _check_arguments(args)
     return args
-
-
-def _parts(qweight: QuantizedWeight) -> tuple[torch.Tensor | None, ...]:
-    require_quantized(NAME, "qweight", qweight)
-    return (*qweight.tensors, None)
 
 
 def _arguments(x, parts, bias, low_rank, fmt: WeightFormat, mode: str | None) -> tuple:
@@ -203,16 +198,26 @@ OP.add_kernel(
         "cpu",
         {
             "dtype": X_DTYPES,
-            **EVERY_CANONICAL_WEIGHT,
-            "mode": MODES[:3],
-            "permuted": (False,),
-            "low_rank": (False,),
+            **EVERY_WEIGHT,
+            "mode": MODES,
+            "permuted": (False, True),
+            "low_rank": (False, True),
         },
         "measured on Intel Xeon (AVX-512)",
     )
 )
 _forward = OP.overload
 _forward_out = OP.out_overload
+
+
+def fastest_layout(device: torch.device) -> str:
+    """The layout that the kernels which run here for a device read fastest."""
+    for row in OP.rows:
+        backend = registry.BACKENDS[row.backend]
+        own = backend.device == device.type and backend.rank >= 0
+        if own and backend.missing(device) is None and "panels" in row.covers["layout"]:
+            return "panels"
+    return "canonical"
 
 
 def weight_only_linear(
@@ -240,7 +245,8 @@ def weight_only_linear(
     Raises TypeError or ValueError with one sentence on arguments that do not fit; nothing is
     written then.
     """
-    args = _arguments(x, _parts(qweight), bias, low_rank, qweight.format, mode)
+    require_quantized(NAME, "qweight", qweight)
+    args = _arguments(x, qweight.parts, bias, low_rank, qweight.format, mode)
     if out is not None:
         _check_arguments(args)
         _check_out(out, args)

@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 from lowbit import registry
 from lowbit.errors import refuse
 from lowbit.formats.numerics import EXACT
+from lowbit.formats.weight_format import logical_columns
 from lowbit.ops.weight_only_linear_backward import weight_only_linear_backward
 
 NAME = "weight_only_linear"
@@ -42,7 +43,7 @@ class Linear(torch.autograd.Function):
         if low_rank_a is not None:
             through_b = grad.float() @ low_rank_b.float()
         if ctx.needs_input_grad[0]:
-            grad_x = _unpermuted(_through_weight(ctx, grad, weight), permutation)
+            grad_x = logical_columns(_through_weight(ctx, grad, weight), permutation)
             if low_rank_a is not None:
                 grad_x = (grad_x.float() + through_b @ low_rank_a.float()).to(grad.dtype)
         if ctx.needs_input_grad[7]:
@@ -88,15 +89,6 @@ def _input_gradient(grad, backend, fmt, *weight):
         return weight_only_linear_backward(grad, weight, fmt)
     with registry.use_backend(backend):
         return weight_only_linear_backward(grad, weight, fmt)
-
-
-def _unpermuted(stored: torch.Tensor, permutation: torch.Tensor | None) -> torch.Tensor:
-    """[..., K] in the order of the stored columns -> in that of the logical ones."""
-    if permutation is None:
-        return stored
-    places = torch.arange(len(permutation), dtype=torch.int32, device=permutation.device)
-    inverse = torch.empty_like(permutation).index_copy(0, permutation.long(), places)
-    return stored.index_select(-1, inverse)
 
 
 def _rows(tensor: torch.Tensor) -> torch.Tensor:

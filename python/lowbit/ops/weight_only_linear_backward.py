@@ -6,6 +6,7 @@ import torch
 
 from lowbit import registry
 from lowbit.errors import refuse, require_device, require_dtype
+from lowbit.formats.layouts import canonical_parts
 from lowbit.formats.numerics import matmul_float32
 from lowbit.formats.weight_format import (
     SCHEMA,
@@ -47,7 +48,8 @@ def allocate(grad, qweight, scales, zeros, table, s0, format) -> torch.Tensor:
 
 
 def reference(grad, qweight, scales, zeros, table, s0, format, out) -> None:
-    fmt = WeightFormat(*format)
+    tensors = qweight, scales, zeros, table, s0
+    (qweight, scales, zeros, table, s0), fmt = canonical_parts(tensors, WeightFormat(*format))
     rows = -(-_ROWS // fmt.block_n) * fmt.block_n
     total = grad.new_zeros(out.shape, dtype=torch.float32)
     for start in range(0, fmt.n, rows):

@@ -1,0 +1,111 @@
+// Cuts a linear into chunks of K, passes over x, and tasks, and runs a kernel on them.
+#include "linear.h"
+
+#include <algorithm>
+#include <memory>
+#include <new>
+
+#include "../torch_checks.h"
+#include "simd.h"
+
+namespace lowbit::cpu {
+namespace {
+
+// x rows are converted in passes whose copy stays below this (but for a single block of rows).
+constexpr int64_t kPassBytes = int64_t{16} << 20;
+
+// The x of a task's rows should stay in a second-level cache while panels stream by.
+constexpr int64_t kBlockBytes = int64_t{1} << 20;
+
+// Products that a thread should get at least; fewer cost less than waking it (about 10 us).
+constexpr int64_t kGrainProducts = int64_t{1} << 18;
+
+// Elements of x that a thread should convert at least.
+constexpr int64_t kGrainElements = int64_t{1} << 15;
+
+constexpr int64_t round_up(int64_t value, int64_t to) { return ceil_div(value, to) * to; }
+
+LinearKernel choose_kernel(const WeightOnlyLinearParams& p) {
+  const Isa isa = current_isa();
+  if (p.mode == LinearMode::kInt8x2) return linear_int8x2(isa, p.m);
+  return p.mode == LinearMode::kBFloat16 ? linear_bf16(isa) : linear_exact(isa);
+}
+
+Chunks cut_columns(const WeightFormat& f, const LinearKernel& kernel) {
+  const int64_t group = std::min(f.block_k, f.k);
+  Chunks chunks{};
+  chunks.columns = std::min(kernel.max_columns, group);
+  chunks.step = std::min(kernel.tile_columns, round_up(chunks.columns, kLanes));
+  chunks.width = round_up(chunks.columns, chunks.step);
+  chunks.per_group = ceil_div(group, chunks.columns);
+  const int64_t before = scale_columns(f) - 1;
+  const int64_t last = f.k - before * f.block_k;
+  chunks.count = before * chunks.per_group + ceil_div(last, chunks.columns);
+  return chunks;
+}
+
+// x rows of a task: many, to decode a panel seldom, but tasks for every thread.
+int64_t choose_block_rows(int64_t rows, int64_t row_bytes, int64_t panels) {
+  const int64_t cached = kBlockBytes / row_bytes / kTileRows * kTileRows;
+  const int64_t blocks = ceil_div(4 * num_threads(), panels);
+  const int64_t shared = round_up(ceil_div(rows, blocks), kTileRows);
+  return std::clamp(std::min(cached, shared), kTileRows, kMaxBlockRows);
+}
+
+struct AlignedDelete {
+  void operator()(uint8_t* p) const { ::operator delete[](p, std::align_val_t{64}); }
+};
+
+// The packed x of a pass and its side values.
+class PassMemory {
+ public:
+  PassMemory(const Chunks& chunks, int64_t rows, int64_t row_bytes)
+      : values_(chunks.count * round_up(rows, kTileRows)), row_bytes_(row_bytes) {
+    const auto bytes = static_cast<size_t>(values_ * (row_bytes + 3 * int64_t{sizeof(float)}));
+    memory_.reset(static_cast<uint8_t*>(::operator new[](bytes, std::align_val_t{64})));
+  }
+  void give(LinearPass& pass) const {
+    pass.x = memory_.get();
+    pass.x_scale = reinterpret_cast<float*>(pass.x + values_ * row_bytes_);
+    pass.x_total = pass.x_scale + values_;
+    pass.x_sum = reinterpret_cast<int32_t*>(pass.x_total + values_);
+  }
+
+ private:
+  int64_t values_;
+  int64_t row_bytes_;
+  std::unique_ptr<uint8_t[], AlignedDelete> memory_;
+};
+
+void run_pass(const LinearPass& pass, const LinearKernel& kernel) {
+  const WeightFormat& f = pass.params->weight.format;
+  parallel_for(pass.rows, ceil_div(kGrainElements, f.k),
+               [&](int64_t begin, int64_t end) { kernel.pack_rows(pass, begin, end); });
+  const int64_t tasks = panel_count(f) * ceil_div(pass.rows, pass.block_rows);
+  const int64_t products = f.k * kPanelRows * std::min(pass.block_rows, pass.rows);
+  parallel_for(tasks, ceil_div(kGrainProducts, products),
+               [&](int64_t begin, int64_t end) { kernel.multiply(pass, begin, end); });
+}
+
+}  // namespace
+
+void run_linear(const WeightOnlyLinearParams& p) {
+  const LinearKernel kernel = choose_kernel(p);
+  LinearPass pass{};
+  pass.params = &p;
+  pass.chunks = cut_columns(p.weight.format, kernel);
+  pass.row_bytes = pass.chunks.width * kernel.column_bytes;
+  const int64_t whole_row = pass.chunks.count * pass.row_bytes;
+  const int64_t pass_rows =
+      std::min(round_up(std::max<int64_t>(kPassBytes / whole_row, 1), kMaxBlockRows), p.m);
+  const PassMemory memory(pass.chunks, pass_rows, pass.row_bytes);
+  memory.give(pass);
+  for (; pass.first_row < p.m; pass.first_row += pass_rows) {
+    pass.rows = std::min(pass_rows, p.m - pass.first_row);
+    pass.padded_rows = round_up(pass.rows, kTileRows);
+    pass.block_rows = choose_block_rows(pass.rows, whole_row, panel_count(p.weight.format));
+    run_pass(pass, kernel);
+  }
+}
+
+}  // namespace lowbit::cpu

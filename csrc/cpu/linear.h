@@ -1,0 +1,61 @@
+// What the kernel texts of weight_only_linear share: the geometry of a pass over x, and the two
+// entries of a kernel.
+#pragma once
+
+#include "../weight_only_linear.h"
+#include "isa.h"
+
+namespace lowbit::cpu {
+
+// Products are summed over a chunk of columns, which lies in one scale group; then the scale is
+// applied and the chunk is added to the output. The order is the same for every M and task split.
+inline constexpr int64_t kMaxChunkColumns = 128;
+
+// x rows of a task: their outputs of one panel stay in the cache nearest to the core.
+inline constexpr int64_t kMaxBlockRows = 128;
+
+// Tiles take 16 rows, and their last ones may be padding.
+inline constexpr int64_t kTileRows = 16;
+
+// How K is cut into chunks: a group of block_k columns is cut every `columns` columns.
+struct Chunks {
+  int64_t columns;
+  int64_t width;  // columns rounded up to whole steps: what x and a decoded panel store
+  int64_t step;   // columns of one tile
+  int64_t per_group;
+  int64_t count;
+};
+
+// Rows [first_row, first_row + rows) of x, converted once for all panels, and their tasks: task t
+// is panel t % panels of row block t / panels.
+struct LinearPass {
+  const WeightOnlyLinearParams* params;
+  Chunks chunks;
+  int64_t first_row;
+  int64_t rows;
+  int64_t padded_rows;  // rows rounded up to whole tiles
+  int64_t block_rows;   // x rows of a task, a multiple of kTileRows
+  uint8_t* x;           // [chunk][padded row][row_bytes]
+  int64_t row_bytes;    // of one row in one chunk
+  float* x_scale;       // [chunk][padded row], int8x2 only
+  int32_t* x_sum;       // the same: sums of both int8 planes as 16-bit halves
+  float* x_total;       // the same: sum of x, as far as the mode sees it
+};
+
+// A kernel of one mode at one level of the instruction set.
+struct LinearKernel {
+  int64_t max_columns;   // of a chunk
+  int64_t tile_columns;  // of a step
+  int64_t column_bytes;  // of x, in its packed form
+  void (*pack_rows)(const LinearPass& pass, int64_t begin, int64_t end);
+  void (*multiply)(const LinearPass& pass, int64_t begin, int64_t end);  // tasks [begin, end)
+};
+
+// Multiplies with it, on torch's threads.
+void run_linear(const WeightOnlyLinearParams& p);
+
+LinearKernel linear_exact(Isa isa);
+LinearKernel linear_int8x2(Isa isa, int64_t rows);
+LinearKernel linear_bf16(Isa isa);
+
+}  // namespace lowbit::cpu

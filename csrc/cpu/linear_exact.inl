@@ -1,0 +1,149 @@
+// fp32 products: the modes exact and fp16, and bf16 where there are no bfloat16 dot products.
+
+#include "linear_panel.inl"
+
+// A panel of 64 columns is 16 KiB, half of the smallest first cache.
+inline constexpr int64_t kExactColumns = 64;
+
+// Rows of x and vectors of outputs whose sums stay in registers.
+inline constexpr int kExactRows = kRegisters >= 32 ? 6 : kRegisters >= 8 ? 3 : 1;
+inline constexpr int kExactVectors = kRegisters >= 32 ? 4 : 2;
+
+inline void round_run(LinearMode mode, int64_t count, float* values) {
+  uint16_t rounded[kLanes];
+  for (int64_t i = 0; i < count; i += kLanes) {
+    if (mode == LinearMode::kBFloat16) {
+      store_bf16(rounded, load(values + i));
+      store(values + i, load_bf16(rounded));
+    } else {
+      store_f16(rounded, load(values + i));
+      store(values + i, load_f16(rounded));
+    }
+  }
+}
+
+inline void pack_rows_exact(const LinearPass& pass, int64_t begin, int64_t end) {
+  const WeightFormat& f = pass.params->weight.format;
+  const LinearMode mode = pass.params->mode;
+  for (int64_t row = begin; row < end; ++row) {
+    for (int64_t c = 0; c < pass.chunks.count; ++c) {
+      auto* out = reinterpret_cast<float*>(x_row(pass, c, row));
+      load_x(pass, row, chunk_at(pass.chunks, f, c), out);
+      if (mode != LinearMode::kExact) round_run(mode, pass.chunks.width, out);
+    }
+  }
+}
+
+// The numbers t - z that the scale multiplies, or with the zero kind value the weights themselves,
+// as [column][64 rows].
+template <bool kTable>
+LOWBIT_INLINE void fill_numbers(const WeightView& w, F32 table, const uint8_t* codes,
+                                const PanelGroup& group, int64_t columns, float* panel) {
+  const bool value = w.format.zero_kind == ZeroKind::kValue;
+  for (int v = 0; v < kVectors; ++v) {
+    const F32 scale = load(group.scale + v * kLanes);
+    const F32 zero = load(group.zero + v * kLanes);
+    for (int64_t k = 0; k < columns; k += 4) {
+      const I32 quad = load_i32(codes + k / 4 * kQuadBytes + v * 64);
+      float* out = panel + k * kPanelRows + v * kLanes;
+      const auto put = [&](int i, I32 code) {
+        const F32 t = kTable ? lookup(table, code) : to_float(code);
+        store(out + i * kPanelRows, value ? add(mul(t, scale), zero) : sub(t, zero));
+      };
+      const I32 byte = splat_i32(255);
+      put(0, bit_and(quad, byte));
+      put(1, bit_and(shift_right<8>(quad), byte));
+      put(2, bit_and(shift_right<16>(quad), byte));
+      put(3, shift_right<24>(quad));
+    }
+  }
+}
+
+// sums[row][64] += scale * (x[row] . panel), for some rows and vectors.
+template <int kRows, int kColumnVectors>
+LOWBIT_INLINE void multiply_tile(const float* x, int64_t width, const float* panel,
+                                 const float* scale, int64_t columns, float* sums) {
+  F32 acc[kRows][kColumnVectors];
+  LOWBIT_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    LOWBIT_UNROLL
+    for (int v = 0; v < kColumnVectors; ++v) acc[r][v] = splat(0.0f);
+  }
+  for (int64_t k = 0; k < columns; ++k) {
+    F32 w[kColumnVectors];
+    LOWBIT_UNROLL
+    for (int v = 0; v < kColumnVectors; ++v) w[v] = load_once(panel + k * kPanelRows + v * kLanes);
+    LOWBIT_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const F32 x_part = splat(x[r * width + k]);
+      LOWBIT_UNROLL
+      for (int v = 0; v < kColumnVectors; ++v) acc[r][v] = fma(x_part, w[v], acc[r][v]);
+    }
+  }
+  LOWBIT_UNROLL
+  for (int v = 0; v < kColumnVectors; ++v) {
+    const F32 s = load(scale + v * kLanes);
+    LOWBIT_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      float* sum = sums + r * kPanelRows + v * kLanes;
+      store(sum, fma(acc[r][v], s, load(sum)));
+    }
+  }
+}
+
+template <int kRows>
+LOWBIT_INLINE void multiply_rows(const float* x, int64_t width, const float* panel,
+                                 const float* scale, int64_t columns, float* sums) {
+  for (int v = 0; v < kVectors; v += kExactVectors) {
+    multiply_tile<kRows, kExactVectors>(x, width, panel + v * kLanes, scale + v * kLanes, columns,
+                                        sums + v * kLanes);
+  }
+}
+
+// Rows in tiles of kRows; the rest in a smaller one.
+template <int kRows>
+inline void multiply_chunk(const float* x, int64_t width, int64_t rows, const float* panel,
+                           const float* scale, int64_t columns, float* sums) {
+  int64_t row = 0;
+  for (; row + kRows <= rows; row += kRows) {
+    multiply_rows<kRows>(x + row * width, width, panel, scale, columns, sums + row * kPanelRows);
+  }
+  if constexpr (kRows > 1) {
+    if (row < rows) {
+      multiply_chunk<kRows - 1>(x + row * width, width, rows - row, panel, scale, columns,
+                                sums + row * kPanelRows);
+    }
+  }
+}
+
+inline void multiply_exact(const LinearPass& pass, int64_t begin, int64_t end) {
+  const WeightView& w = pass.params->weight;
+  const FillCodes fill_codes = fill_codes_for(w.format);
+  const F32 table = w.table ? table_numbers(w) : splat(0.0f);
+  alignas(64) uint8_t codes[kExactColumns * kPanelRows] = {};
+  alignas(64) float panel[kExactColumns * kPanelRows];
+  alignas(64) float sums[kMaxBlockRows * kPanelRows];
+  alignas(64) float ones[kPanelRows];
+  for (float& one : ones) one = 1.0f;
+  PanelGroup group;
+  for (int64_t index = begin; index < end; ++index) {
+    const LinearTask task = linear_task(pass, index);
+    std::memset(sums, 0, static_cast<size_t>(task.rows) * kPanelRows * sizeof(float));
+    for (int64_t c = 0; c < pass.chunks.count; ++c) {
+      const Chunk chunk = chunk_at(pass.chunks, w.format, c);
+      if (c % pass.chunks.per_group == 0) load_panel_group(w, task.panel, chunk.group, group);
+      fill_codes(w, task.panel, chunk, codes);
+      const int64_t columns = (chunk.columns + 3) & -4;
+      if (w.table) {
+        fill_numbers<true>(w, table, codes, group, columns, panel);
+      } else {
+        fill_numbers<false>(w, table, codes, group, columns, panel);
+      }
+      const float* scale = w.format.zero_kind == ZeroKind::kValue ? ones : group.scale;
+      const auto* x = reinterpret_cast<const float*>(x_row(pass, c, task.row));
+      multiply_chunk<kExactRows>(x, pass.chunks.width, task.rows, panel, scale, chunk.columns,
+                                 sums);
+    }
+    finish_task(pass, task, sums);
+  }
+}

@@ -1,0 +1,297 @@
+// A chunk of a panel: codes as bytes, scales and zeros of its 64 rows. Shared by the kernel texts of
+// weight_only_linear.
+//
+// A code panel holds quads: 4 consecutive columns of one weight row in the bytes of a lane, 16 rows
+// in a vector, four vectors for the 64 rows, then the next quad.
+
+#include "decode_weight.inl"
+
+inline constexpr int kVectors = static_cast<int>(kPanelRows) / kLanes;
+inline constexpr int64_t kQuadBytes = kPanelRows * 4;
+inline constexpr int64_t kCodePanelBytes = kMaxChunkColumns * kPanelRows;
+// How far ahead the codes of a panel are fetched.
+inline constexpr int64_t kPrefetchBytes = 2048;
+
+// One chunk of columns of one scale group.
+struct Chunk {
+  int64_t index;
+  int64_t group;
+  int64_t k0;       // its first column
+  int64_t columns;  // without padding
+};
+
+LOWBIT_INLINE Chunk chunk_at(const Chunks& chunks, const WeightFormat& f, int64_t index) {
+  const int64_t group = index / chunks.per_group;
+  const int64_t k0 = group * f.block_k + index % chunks.per_group * chunks.columns;
+  const int64_t group_end = at_most((group + 1) * f.block_k, f.k);
+  return {index, group, k0, at_most(chunks.columns, group_end - k0)};
+}
+
+// ---- codes of the panels layout ----
+
+template <int kWidth, int kField>
+LOWBIT_INLINE I32 byte_field(I32 bytes) {
+  if constexpr (kWidth == 8) {
+    return bytes;
+  } else {
+    constexpr int kMask = ((1 << kWidth) - 1) * 0x01010101;
+    return bit_and(shift_right<kWidth * kField>(bytes), splat_i32(kMask));
+  }
+}
+
+// Quad kQuad of a unit of kUnit columns; `vectors` is the first plane's vector of 16 rows. The bits
+// of the planes from kShift on are joined.
+template <int kBits, int kUnit, int kQuad, int kShift = 0>
+LOWBIT_INLINE I32 unit_quad(const uint8_t* vectors) {
+  constexpr int kWidth = plane_width(kBits);
+  constexpr int kFields = 8 / kWidth;
+  const I32 plane = load_i32(vectors + kQuad / kFields * kQuadBytes);
+  I32 code = byte_field<kWidth, kQuad % kFields>(plane);
+  if constexpr (kShift > 0) code = shift_left<kShift>(code);
+  if constexpr (kWidth == kBits) {
+    return code;
+  } else {
+    constexpr int kPlaneBytes = kUnit * kWidth / 32 * static_cast<int>(kQuadBytes);
+    return bit_or(code, unit_quad<kBits - kWidth, kUnit, kQuad, kShift + kWidth>(
+                            vectors + kPlaneBytes));
+  }
+}
+
+template <int kBits, int... kQuads>
+LOWBIT_INLINE void unpack_unit(const uint8_t* unit, uint8_t* codes,
+                               std::integer_sequence<int, kQuads...>) {
+  constexpr int kUnit = unit_columns(kBits);
+  for (int j = 0; j < kVectors; ++j) {
+    const uint8_t* vectors = unit + j * 64;
+    uint8_t* out = codes + j * 64;
+    (store_i32(out + kQuads * kQuadBytes, unit_quad<kBits, kUnit, kQuads>(vectors)), ...);
+  }
+}
+
+// The codes of a chunk; whole units are written, which may be more than its columns.
+template <int kBits>
+inline void unpack_panel(const WeightView& w, int64_t panel, const Chunk& chunk, uint8_t* codes) {
+  constexpr int64_t kUnit = unit_columns(kBits);
+  constexpr int64_t kUnitBytes = unit_words(kBits) * 4;
+  const int64_t in_group = chunk.k0 - chunk.group * w.format.block_k;
+  const int64_t first = chunk.group * units_per_group(w.format) + in_group / kUnit;
+  const auto* unit = reinterpret_cast<const uint8_t*>(w.qweight + panel * w.qweight_stride) +
+                     first * kUnitBytes;
+  for (int64_t left = chunk.columns; left > 0; left -= kUnit) {
+    for (int64_t line = 0; line < kUnitBytes; line += 64) prefetch_far(unit + kPrefetchBytes + line);
+    unpack_unit<kBits>(unit, codes, std::make_integer_sequence<int, unit_columns(kBits) / 4>());
+    unit += kUnitBytes;
+    codes += kUnit / 4 * kQuadBytes;
+  }
+}
+
+// ---- codes of the canonical layout: row by row, quads scattered into the panel ----
+
+// Codes of the blocks of 16 columns that hold [k0, k0 + columns), one byte each.
+template <int kBits>
+inline void row_codes(const WeightView& w, int64_t row, int64_t k0, int64_t columns,
+                      uint8_t* codes) {
+  const PlaneBlocks planes = row_planes<kBits>(w, row);
+  const int64_t end = k0 + columns;
+  for (int64_t block = k0 / kLanes; block * kLanes < end; ++block, codes += kLanes) {
+    TailBlock tail;
+    const bool whole = (block + 1) * kLanes <= w.format.k;
+    const PlaneBlocks source = whole ? planes : tail_planes<kBits>(w, planes, block, tail);
+    store_low_bytes(codes, load_codes<kBits, true>(source, block));
+  }
+}
+
+template <int kBits>
+inline void gather_panel(const WeightView& w, int64_t panel, const Chunk& chunk, uint8_t* codes) {
+  const int64_t first = panel * kPanelRows;
+  const int64_t rows = at_most(kPanelRows, w.format.n - first);
+  uint8_t row[kMaxChunkColumns + 2 * kLanes] = {};
+  for (int64_t r = 0; r < rows; ++r) {
+    row_codes<kBits>(w, first + r, chunk.k0, chunk.columns, row);
+    const uint8_t* quads = row + chunk.k0 % kLanes;
+    for (int64_t k = 0; k < chunk.columns; k += 4) {
+      std::memcpy(codes + k / 4 * kQuadBytes + r * 4, quads + k, 4);
+    }
+  }
+}
+
+using FillCodes = void (*)(const WeightView&, int64_t panel, const Chunk&, uint8_t* codes);
+
+// Columns behind those of the chunk hold anything: x is zero there.
+inline FillCodes fill_codes_for(const WeightFormat& f) {
+  static constexpr FillCodes kPanels[] = {unpack_panel<1>, unpack_panel<2>, unpack_panel<3>,
+                                          unpack_panel<4>, unpack_panel<5>, unpack_panel<6>,
+                                          unpack_panel<7>, unpack_panel<8>};
+  static constexpr FillCodes kCanonical[] = {gather_panel<1>, gather_panel<2>, gather_panel<3>,
+                                             gather_panel<4>, gather_panel<5>, gather_panel<6>,
+                                             gather_panel<7>, gather_panel<8>};
+  return f.layout == WeightLayout::kPanels ? kPanels[f.bits - 1] : kCanonical[f.bits - 1];
+}
+
+// ---- scales and zeros of one group ----
+
+// S and z (or v) of the 64 rows, z as load_groups has it.
+struct PanelGroup {
+  alignas(64) float scale[kPanelRows];
+  alignas(64) float zero[kPanelRows];
+};
+
+LOWBIT_INLINE int64_t element_bytes(ElementType type) {
+  switch (type) {
+    case ElementType::kFloat32:
+    case ElementType::kInt32:
+      return 4;
+    case ElementType::kFloat16:
+    case ElementType::kBFloat16:
+      return 2;
+    default:
+      return 1;
+  }
+}
+
+// The values of a group for the rows of a panel, from one value a block of rows.
+inline void gather_values(const WeightView& w, ElementType type, const void* source,
+                          int64_t stride, int64_t panel, int64_t group, float* out) {
+  const int64_t first = panel * kPanelRows;
+  const int64_t rows = at_most(kPanelRows, w.format.n - first);
+  const int64_t bytes = element_bytes(type);
+  const auto* base = static_cast<const uint8_t*>(source) + group * bytes;
+  uint8_t values[kPanelRows * 4] = {};
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t row = w.format.block_n == 1 ? first + r : (first + r) / w.format.block_n;
+    std::memcpy(values + r * bytes, base + row * stride * bytes, static_cast<size_t>(bytes));
+  }
+  load_elements(type, values, 0, kPanelRows, out);
+}
+
+inline void load_values(const WeightView& w, ElementType type, const void* source, int64_t stride,
+                        int64_t panel, int64_t group, float* out) {
+  if (w.format.layout == WeightLayout::kPanels && w.format.block_n == 1) {
+    const int64_t begin = (panel * scale_columns(w.format) + group) * kPanelRows;
+    load_elements(type, source, begin, kPanelRows, out);
+  } else {
+    gather_values(w, type, source, stride, panel, group, out);
+  }
+}
+
+inline void apply_s0(const WeightView& w, int64_t panel, float* scale) {
+  const int64_t first = panel * kPanelRows;
+  const int64_t rows = at_most(kPanelRows, w.format.n - first);
+  for (int64_t r = 0; r < rows; ++r) scale[r] *= w.s0[(first + r) * w.s0_stride];
+}
+
+LOWBIT_INLINE float midpoint(const WeightFormat& f) {
+  return static_cast<float>(1 << (f.bits - 1));
+}
+
+inline void load_panel_group(const WeightView& w, int64_t panel, int64_t group, PanelGroup& out) {
+  load_values(w, w.scales_type, w.scales, w.scales_stride, panel, group, out.scale);
+  if (w.s0) apply_s0(w, panel, out.scale);
+  if (w.zeros) {
+    load_values(w, w.zeros_type, w.zeros, w.zeros_stride, panel, group, out.zero);
+  } else {
+    const float z = w.format.zero_kind == ZeroKind::kMidpoint ? midpoint(w.format) : 0.0f;
+    for (int v = 0; v < kVectors; ++v) store(out.zero + v * kLanes, splat(z));
+  }
+}
+
+// ---- zeros for kernels that multiply integer codes ----
+
+// w = scale * (code - zero) + offset with an integer zero in 0..255. `offset` is there where the
+// stored zeros need not be integers.
+struct IntegerZeros {
+  alignas(64) int32_t zero[kPanelRows];
+  alignas(64) float offset[kPanelRows];
+};
+
+inline bool has_offsets(const WeightView& w) {
+  if (w.table) return w.format.zero_kind != ZeroKind::kNone;
+  return w.zeros && (w.format.zero_kind == ZeroKind::kValue || w.zeros_type != ElementType::kUInt8);
+}
+
+inline void split_zeros(const WeightView& w, const PanelGroup& group, IntegerZeros& out) {
+  for (int v = 0; v < kVectors; ++v) {
+    const F32 scale = load(group.scale + v * kLanes);
+    const F32 zero = load(group.zero + v * kLanes);
+    I32 integer;
+    F32 offset;
+    if (w.format.zero_kind == ZeroKind::kValue) {
+      integer = splat_i32(1 << (w.format.bits - 1));
+      offset = add(mul(scale, to_float(integer)), zero);
+    } else {
+      integer = min_i32(max_i32(round_to_i32(zero), splat_i32(0)), splat_i32(255));
+      offset = mul(scale, sub(to_float(integer), zero));
+    }
+    store_i32(out.zero + v * kLanes, integer);
+    store(out.offset + v * kLanes, offset);
+  }
+}
+
+// With a table the codes index numbers of their own: all of the zero is an offset.
+inline void table_zeros(const WeightView& w, const PanelGroup& group, int32_t zero,
+                        IntegerZeros& out) {
+  for (int v = 0; v < kVectors; ++v) {
+    const F32 stored = load(group.zero + v * kLanes);
+    const F32 negative = sub(splat(0.0f), stored);
+    const bool value = w.format.zero_kind == ZeroKind::kValue;
+    store(out.offset + v * kLanes,
+          value ? stored : mul(load(group.scale + v * kLanes), negative));
+    store_i32(out.zero + v * kLanes, splat_i32(zero));
+  }
+}
+
+// ---- tasks ----
+
+struct LinearTask {
+  int64_t panel;
+  int64_t row, rows;  // of the pass
+};
+
+LOWBIT_INLINE LinearTask linear_task(const LinearPass& pass, int64_t index) {
+  const int64_t panels = panel_count(pass.params->weight.format);
+  const int64_t row = index / panels * pass.block_rows;
+  return {index % panels, row, at_most(pass.block_rows, pass.rows - row)};
+}
+
+// The place of a row of a chunk among the rows of x and their side values.
+LOWBIT_INLINE int64_t x_row_index(const LinearPass& pass, int64_t chunk, int64_t row) {
+  return chunk * pass.padded_rows + row;
+}
+
+LOWBIT_INLINE uint8_t* x_row(const LinearPass& pass, int64_t chunk, int64_t row) {
+  return pass.x + x_row_index(pass, chunk, row) * pass.row_bytes;
+}
+
+// Adds addend and bias to the sums [rows][64] of a task, rounds, stores.
+inline void finish_task(const LinearPass& pass, const LinearTask& task, float* sums) {
+  const WeightOnlyLinearParams& p = *pass.params;
+  const int64_t n = p.weight.format.n;
+  const int64_t column = task.panel * kPanelRows;
+  const int64_t columns = at_most(kPanelRows, n - column);
+  float bias[kPanelRows] = {};
+  for (int64_t c = 0; p.bias && c < columns; ++c) {
+    float element[kLanes] = {};
+    load_elements(p.bias_type, p.bias, (column + c) * p.bias_stride, 1, element);
+    bias[c] = element[0];
+  }
+  for (int64_t r = 0; r < task.rows; ++r) {
+    const int64_t row = pass.first_row + task.row + r;
+    float* out = sums + r * kPanelRows;
+    for (int64_t c = 0; p.addend && c < columns; ++c) out[c] += p.addend[row * n + column + c];
+    for (int v = 0; p.bias && v < kVectors; ++v) {
+      store(out + v * kLanes, add(load(out + v * kLanes), load(bias + v * kLanes)));
+    }
+    store_elements(p.out_type, out, columns, p.out, row * n + column);
+  }
+}
+
+// ---- x ----
+
+// Columns of a row of x in fp32, zeros up to `width`; both run over whole vectors.
+inline void load_x(const LinearPass& pass, int64_t row, const Chunk& chunk, float* out) {
+  const WeightOnlyLinearParams& p = *pass.params;
+  load_elements(p.x_type, p.x, (pass.first_row + row) * p.x_stride + chunk.k0, chunk.columns, out);
+  for (int64_t k = round_up_lanes(chunk.columns); k < pass.chunks.width; k += kLanes) {
+    store(out + k, splat(0.0f));
+  }
+}

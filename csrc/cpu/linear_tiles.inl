@@ -1,0 +1,26 @@
+// x in tiles, for the AMX kernels: 16 rows of a chunk are [piece][row][64 bytes], a piece being the
+// bytes that one tile takes of a packed row. So a tile lies in one piece of memory.
+
+inline constexpr int64_t kTileNumbers = kTileRows * kLanes;
+
+// Cuts the packed row of a chunk into the tiles of its 16 rows, `piece` bytes each.
+inline void store_row_in_tiles(const LinearPass& pass, int64_t chunk, int64_t row, int64_t piece,
+                               const uint8_t* packed) {
+  uint8_t* tiles = x_row(pass, chunk, row - row % kTileRows) + row % kTileRows * piece;
+  for (int64_t i = 0; i < pass.row_bytes; i += piece) {
+    std::memcpy(tiles + i * kTileRows, packed + i, static_cast<size_t>(piece));
+  }
+}
+
+// Rows of x that a tile needs: all 16, unless the pass is smaller than one tile.
+LOWBIT_INLINE int tile_rows(const LinearPass& pass) {
+  return static_cast<int>(at_most(kTileRows, pass.rows));
+}
+
+// The 16 rows of `row_bytes` bytes that a tile will take: tiles are loaded from farther caches row
+// by row, each waiting for the one before.
+LOWBIT_INLINE void prefetch_tiles(const void* p, int64_t row_bytes) {
+  for (int64_t i = 0; i < kTileRows * row_bytes; i += 64) {
+    prefetch(static_cast<const uint8_t*>(p) + i);
+  }
+}
