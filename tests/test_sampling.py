@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from lowbit.bench import cold, sampling
+from lowbit.bench import cold, huge_pages, sampling
 from lowbit.bench.entries import Entry
 
 
@@ -121,3 +121,41 @@ def test_operands_that_are_no_tensors_are_made_anew():
     opaque = entry(operands=("first",), another=another, nbytes=64 << 20)
     assert opaque.operand_bytes == 64 << 20
     assert cold.copies(opaque) == [("first",), *((thing,) for thing in made)] and len(made) == 3
+
+
+MAPS = """\
+55d0c0000000-55d0c1000000 r-xp 00000000 fe:00 1234 /usr/bin/python3
+55d0c2000000-55d0c3000000 rw-p 00000000 00:00 0                          [heap]
+7f0000001000-7f0001c01000 rw-p 00000000 00:00 0
+7f0010000000-7f0010400000 rw-p 00000000 00:00 0
+7f0020000000-7f0022000000 rw-p 00000000 fe:00 99 /a/file
+7f0030000000-7f0032000000 rw-s 00000000 00:01 7 /dev/zero (deleted)
+7ffd00000000-7ffd02000000 rw-p 00000000 00:00 0                          [stack]
+"""
+
+
+def test_large_areas_of_our_own_are_moved_to_huge_pages(monkeypatch, tmp_path):
+    (tmp_path / "maps").write_text(MAPS)
+    monkeypatch.setattr(huge_pages, "_MAPS", tmp_path / "maps")
+    mebibyte = 1 << 20
+    assert list(huge_pages._areas()) == [
+        (0x55D0C2000000, 16 * mebibyte),
+        (0x7F0000200000, 26 * mebibyte),  # whole huge pages only
+    ]
+    monkeypatch.setattr(huge_pages, "_MAPS", tmp_path / "absent")
+    assert not list(huge_pages._areas())
+
+
+def test_moved_memory_holds_what_it_held():
+    data = torch.arange(4 << 20)
+    huge_pages.collapse()
+    assert torch.equal(data, torch.arange(4 << 20))
+
+
+@pytest.mark.parametrize("is_cold, moved", [(True, 1), (False, 0)])
+def test_cold_entries_lie_on_huge_pages_before_they_are_timed(clock, monkeypatch, is_cold, moved):
+    events = []
+    monkeypatch.setattr(huge_pages, "collapse", lambda: events.append("collapse"))
+    opaque = entry(operands=(0,), another=lambda: (0,), nbytes=256 << 20)
+    sampling.interleave([opaque], min_time=1e-9, cold=is_cold)
+    assert len(events) == moved

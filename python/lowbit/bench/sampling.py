@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
+from lowbit.bench import huge_pages
 from lowbit.bench.cold import rotation
 from lowbit.bench.entries import Entry
 from lowbit.bench.probe import timed
@@ -101,6 +102,8 @@ def interleave(
     """
     sample_seconds = _PROBED_SAMPLE_SECONDS if read else _SAMPLE_SECONDS
     turns = [_Turn(entry, cold, device, sample_seconds) for entry in entries]
+    if cold and device == "cpu":
+        huge_pages.collapse()
     before = read() if read else None
     while waiting := [turn for turn in turns if turn.wants_more(min_time)]:
         for turn in waiting:
