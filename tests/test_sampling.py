@@ -123,6 +123,21 @@ def test_operands_that_are_no_tensors_are_made_anew():
     assert cold.copies(opaque) == [("first",), *((thing,) for thing in made)] and len(made) == 3
 
 
+def test_the_products_of_a_graph_share_its_time(clock):
+    counts = []
+
+    def graph(count):
+        counts.append(count)
+        return lambda: None
+
+    runs = entry(operands=(0,), graph=graph, nbytes=64 << 20)
+    cold_samples, warm_samples = (
+        sampling.interleave([runs], min_time=1e-9, cold=is_cold)[0] for is_cold in (True, False)
+    )
+    assert counts == [4]
+    assert cold_samples.seconds == [clock / 4] * 5 and warm_samples.seconds == [clock] * 5
+
+
 MAPS = """\
 55d0c0000000-55d0c1000000 r-xp 00000000 fe:00 1234 /usr/bin/python3
 55d0c2000000-55d0c3000000 rw-p 00000000 00:00 0                          [heap]

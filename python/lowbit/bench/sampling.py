@@ -46,7 +46,8 @@ class _Turn:
 
     def __init__(self, entry: Entry, cold: bool, device: str, sample_seconds: float):
         self.samples, self._spent = Samples(), 0.0
-        self._entry, self._device, self._work = entry, device, rotation(entry, cold)
+        self._entry, self._device = entry, device
+        self._work, self._products = rotation(entry, cold)
         with entry.context():
             self._work()
             once = timed(self._work, 1, device)
@@ -59,12 +60,13 @@ class _Turn:
         return taken < MIN_SAMPLES or (self._spent < min_time and taken < MAX_SAMPLES)
 
     def take(self) -> float:
+        """Seconds a product."""
         if self._device == "cpu":
             _let_threads_rest()
         with self._entry.context():
             if self._repeats > 1:
                 self._work()  # wakes the entry's own threads
-            return timed(self._work, self._repeats, self._device)
+            return timed(self._work, self._repeats, self._device) / self._products
 
     def accept(self, seconds: float, probes: tuple[float, ...]) -> None:
         if probes and not agree(*probes):
@@ -72,7 +74,7 @@ class _Turn:
             return
         self.samples.seconds.append(seconds)
         self.samples.probes += [statistics.harmonic_mean(probes)] if probes else []
-        self._spent += seconds * self._repeats
+        self._spent += seconds * self._repeats * self._products
 
 
 def _let_threads_rest() -> None:
