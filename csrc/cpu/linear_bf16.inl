@@ -1,6 +1,6 @@
 // bfloat16 products with fp32 sums: x rounded once, codes exact, table entries rounded. Zeros are
-// left to the end of a chunk: w = scale * number + offset. Pairs are columns (0, 2) and (1, 3) of a quad, because that is how the bytes of a
-// code panel split into words.
+// left to the end of a chunk: w = scale * number + offset. Pairs are columns (0, 2) and (1, 3) of a
+// quad, because that is how the bytes of a code panel split into words.
 
 #include "linear_panel.inl"
 

@@ -109,8 +109,7 @@ LOWBIT_INLINE void sum_row_of_tiles(const Bf16Chunk& chunk, const uint16_t* x, i
 
 // 32 rows of x, 32 rows of the weight from vector v on: half the loads a product.
 LOWBIT_INLINE void sum_square_of_tiles(const Bf16Chunk& chunk, const uint16_t* x, int64_t width,
-                                       int64_t step, int v, bool first,
-                                       PendingTiles& pending) {
+                                       int64_t step, int v, bool first, PendingTiles& pending) {
   zero_sum_tiles();
   for (int64_t k = 0; k < chunk.columns; k += step) {
     const uint8_t* w = chunk.panel + k / 2 * kPairBytes + v * 64;

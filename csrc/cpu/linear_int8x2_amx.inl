@@ -17,7 +17,8 @@ inline void pack_rows_int8x2_tiles(const LinearPass& pass, int64_t begin, int64_
 }
 
 // Sums of 16 rows of x with 32 rows of the weight, from vector v on. The `first` rows fetch half of
-// the next codes for each half of the panel. Tiles 0 and 1: sums of the high planes, 2 and 3: of the low ones; 4 and 5: x; 6 and 7: codes.
+// the next codes for each half of the panel. Tiles 0 and 1: sums of the high planes, 2 and 3: of
+// the low ones; 4 and 5: x; 6 and 7: codes.
 LOWBIT_INLINE void sum_int8_tiles(const Int8Chunk& chunk, const int8_t* x, int64_t width,
                                   int64_t step, int v, bool first, int32_t* out) {
   tile_zero<0>();

@@ -1,5 +1,5 @@
-// A chunk of a panel: codes as bytes, scales and zeros of its 64 rows. Shared by the kernel texts of
-// weight_only_linear.
+// A chunk of a panel: codes as bytes, scales and zeros of its 64 rows. Shared by the kernel texts
+// of weight_only_linear.
 //
 // A code panel holds quads: 4 consecutive columns of one weight row in the bytes of a lane, 16 rows
 // in a vector, four vectors for the 64 rows, then the next quad.
@@ -50,8 +50,8 @@ LOWBIT_INLINE I32 unit_quad(const uint8_t* vectors) {
     return code;
   } else {
     constexpr int kPlaneBytes = kUnit * kWidth / 32 * static_cast<int>(kQuadBytes);
-    return bit_or(code, unit_quad<kBits - kWidth, kUnit, kQuad, kShift + kWidth>(
-                            vectors + kPlaneBytes));
+    return bit_or(code,
+                  unit_quad<kBits - kWidth, kUnit, kQuad, kShift + kWidth>(vectors + kPlaneBytes));
   }
 }
 
@@ -75,14 +75,14 @@ using FillCodes = const uint8_t* (*)(const WeightView&, int64_t panel, const Chu
 template <int kBits>
 LOWBIT_INLINE const uint8_t* chunk_units(const WeightView& w, int64_t panel, const Chunk& chunk) {
   const int64_t in_group = chunk.k0 - chunk.group * w.format.block_k;
-  const int64_t first =
-      chunk.group * units_per_group(w.format) + in_group / unit_columns(kBits);
+  const int64_t first = chunk.group * units_per_group(w.format) + in_group / unit_columns(kBits);
   return reinterpret_cast<const uint8_t*>(w.qweight + panel * w.qweight_stride) +
          first * unit_words(kBits) * 4;
 }
 
 template <int kBits>
-inline const uint8_t* unpack_panel(const WeightView& w, int64_t panel, const Chunk& chunk, uint8_t* codes) {
+inline const uint8_t* unpack_panel(const WeightView& w, int64_t panel, const Chunk& chunk,
+                                   uint8_t* codes) {
   constexpr int64_t kUnit = unit_columns(kBits);
   const uint8_t* unit = chunk_units<kBits>(w, panel, chunk);
   for (int64_t left = chunk.columns; left > 0; left -= kUnit) {
@@ -127,7 +127,8 @@ inline void row_codes(const WeightView& w, int64_t row, int64_t k0, int64_t colu
 }
 
 template <int kBits>
-inline const uint8_t* gather_panel(const WeightView& w, int64_t panel, const Chunk& chunk, uint8_t* codes) {
+inline const uint8_t* gather_panel(const WeightView& w, int64_t panel, const Chunk& chunk,
+                                   uint8_t* codes) {
   const int64_t first = panel * kPanelRows;
   const int64_t rows = at_most(kPanelRows, w.format.n - first);
   uint8_t row[kMaxChunkColumns + 2 * kLanes] = {};
@@ -173,8 +174,8 @@ LOWBIT_INLINE int64_t element_bytes(ElementType type) {
 }
 
 // The values of a group for the rows of a panel, from one value a block of rows.
-inline void gather_values(const WeightView& w, ElementType type, const void* source,
-                          int64_t stride, int64_t panel, int64_t group, float* out) {
+inline void gather_values(const WeightView& w, ElementType type, const void* source, int64_t stride,
+                          int64_t panel, int64_t group, float* out) {
   const int64_t first = panel * kPanelRows;
   const int64_t rows = at_most(kPanelRows, w.format.n - first);
   const int64_t bytes = element_bytes(type);

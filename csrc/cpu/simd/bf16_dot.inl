@@ -1,6 +1,7 @@
 // Pairs of bfloat16 in a lane.
 LOWBIT_INLINE F32 dot_bf16(F32 sum, I32 a, I32 b) {
-  return {_mm512_dpbf16_ps(sum.v, reinterpret_cast<__m512bh>(a.v), reinterpret_cast<__m512bh>(b.v))};
+  return {
+      _mm512_dpbf16_ps(sum.v, reinterpret_cast<__m512bh>(a.v), reinterpret_cast<__m512bh>(b.v))};
 }
 // A table of 32 bfloat16, and the entry of the low five bits of every 16-bit word.
 struct WordTable {
