@@ -62,19 +62,21 @@ class PendingTiles {
   }
 
  private:
+  // Pointers are taken out of the loops: the compiler must think that a store may change them.
   LOWBIT_INLINE void add_tile(const StoredTile& tile, const float* stored) {
     const F32 scale = load(chunk_.scale + tile.v * kLanes);
     float* out = sums_ + tile.row * kPanelRows + tile.v * kLanes;
+    const float* end = stored + tile.rows * kLanes;
     if (!chunk_.offset) {
-      for (int64_t r = 0; r < tile.rows; ++r, out += kPanelRows) {
-        store(out, fma(load(stored + r * kLanes), scale, load(out)));
+      for (; stored < end; stored += kLanes, out += kPanelRows) {
+        store(out, fma(load(stored), scale, load(out)));
       }
       return;
     }
     const F32 offset = load(chunk_.offset + tile.v * kLanes);
-    for (int64_t r = 0; r < tile.rows; ++r, out += kPanelRows) {
-      const F32 sum = fma(load(stored + r * kLanes), scale, load(out));
-      store(out, fma(splat(x_.total[tile.row + r]), offset, sum));
+    const float* total = x_.total + tile.row;
+    for (; stored < end; stored += kLanes, out += kPanelRows) {
+      store(out, fma(splat(*total++), offset, fma(load(stored), scale, load(out))));
     }
   }
 
@@ -122,8 +124,6 @@ LOWBIT_INLINE void sum_square_of_tiles(const Bf16Chunk& chunk, const uint16_t* x
     tile_load<5>(x + (width + k) * kTileRows, 2 * step);
     tile_dot_bf16<2, 5, 6>();
     tile_dot_bf16<3, 5, 7>();
-    prefetch_tiles(x + (2 * width + k) * kTileRows, 2 * step);
-    prefetch_tiles(x + (3 * width + k) * kTileRows, 2 * step);
     pending.add_next();
   }
   pending.add_rest();

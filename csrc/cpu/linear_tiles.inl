@@ -16,11 +16,3 @@ inline void store_row_in_tiles(const LinearPass& pass, int64_t chunk, int64_t ro
 LOWBIT_INLINE int tile_rows(const LinearPass& pass) {
   return static_cast<int>(at_most(kTileRows, pass.rows));
 }
-
-// The 16 rows of `row_bytes` bytes that a tile will take: tiles are loaded from farther caches row
-// by row, each waiting for the one before.
-LOWBIT_INLINE void prefetch_tiles(const void* p, int64_t row_bytes) {
-  for (int64_t i = 0; i < kTileRows * row_bytes; i += 64) {
-    prefetch(static_cast<const uint8_t*>(p) + i);
-  }
-}
