@@ -194,13 +194,25 @@ def test_copies_are_in_panels_of_their_own(form):
         assert mine is None or mine.data_ptr() != copied.data_ptr()
 
 
-def test_another_process_gets_the_shared_memory_itself():
-    module = make("s0").share_memory()
+@every_form
+def test_another_process_gets_the_shared_memory_itself(form):
+    module = make(form).share_memory()
     assert layout_of(module) == "panels"
     other = pickle.loads(ForkingPickler.dumps(module))
     assert_same_weight(other, module)
     module.qweight.zero_()
     assert not other.qweight.any() and torch.equal(other(inputs()), module(inputs()))
+
+
+@every_form
+def test_shared_modules_are_copied_and_saved_as_others(form):
+    module = make(form).share_memory()
+    buffer = io.BytesIO()
+    torch.save(module, buffer)
+    buffer.seek(0)
+    for other in (copy.deepcopy(module), torch.load(buffer, weights_only=False)):
+        assert_same_weight(other, module)
+        assert other.qweight.data_ptr() != module.qweight.data_ptr()
 
 
 # Moves.

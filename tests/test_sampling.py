@@ -167,10 +167,14 @@ def test_moved_memory_holds_what_it_held():
     assert torch.equal(data, torch.arange(4 << 20))
 
 
-@pytest.mark.parametrize("is_cold, moved", [(True, 1), (False, 0)])
-def test_cold_entries_lie_on_huge_pages_before_they_are_timed(clock, monkeypatch, is_cold, moved):
+@pytest.mark.parametrize("cold, opaque, moved", [(1, 1, 1), (1, 0, 0), (0, 1, 0)])
+def test_what_peers_allocate_is_moved_before_they_are_timed(
+    clock, monkeypatch, cold, opaque, moved
+):
     events = []
     monkeypatch.setattr(huge_pages, "collapse", lambda: events.append("collapse"))
-    opaque = entry(operands=(0,), another=lambda: (0,), nbytes=256 << 20)
-    sampling.interleave([opaque], min_time=1e-9, cold=is_cold)
+    another = (lambda: (0,)) if opaque else None
+    operands = (0,) if opaque else (torch.zeros(1 << 20),)
+    entries = [entry(operands=operands, another=another, nbytes=128 << 20)]
+    sampling.interleave(entries, min_time=1e-9, cold=bool(cold))
     assert len(events) == moved

@@ -1,5 +1,6 @@
 """weight_only_linear: every case on every runner, gradients, autocast, rows and threads."""
 
+import dataclasses
 import functools
 import os
 import subprocess
@@ -11,11 +12,13 @@ import torch
 import torch.nn.functional as F
 
 import lowbit
-from lowbit import QuantizedWeight, quantize_weight, use_backend, weight_only_linear
+from lowbit import QuantizedWeight, quantize_weight, registry, use_backend, weight_only_linear
 from lowbit.bench.cases import CASES
 from lowbit.bench.check import check
 from lowbit.formats import weight_format
 from lowbit.formats.numerics import MODES
+from lowbit.ops.weight_only_linear import fastest_layout
+from lowbit.registry import Kernel
 from tests.runners import covered
 
 OP = "weight_only_linear"
@@ -359,3 +362,22 @@ def test_the_check_catches(bug, monkeypatch):
     case = next(c for c in usable if c.weight.k >= 2 * c.weight.block_k > 0 and not c.nonfinite)
     with pytest.raises(AssertionError):
         check(OP, "reference", case)
+
+
+def test_the_fastest_layout_is_that_of_kernels_that_run_here(monkeypatch):
+    linear = registry.OPS[OP]
+    rows = [Kernel("reference", {}, "the definition")]
+    for row, layouts in (("cpu", ("canonical", "panels")), ("cuda", ("canonical",))):
+        rows.insert(0, Kernel(row, {"layout": layouts}, "test"))
+    monkeypatch.setattr(linear, "rows", rows)
+    missing = {"cpu": None, "cuda": None}
+    for name in missing:
+        backend = dataclasses.replace(
+            registry.BACKENDS[name], missing=lambda device, name=name: missing[name]
+        )
+        monkeypatch.setitem(registry.BACKENDS, name, backend)
+    cpu, cuda, meta = (torch.device(kind) for kind in ("cpu", "cuda", "meta"))
+    assert fastest_layout(cpu) == "panels"
+    assert fastest_layout(cuda) == fastest_layout(meta) == "canonical"
+    missing["cpu"] = "it was not built"
+    assert fastest_layout(cpu) == "canonical"

@@ -34,6 +34,14 @@ inline void pack_rows_exact(const LinearPass& pass, int64_t begin, int64_t end) 
   }
 }
 
+// The mode bf16 rounds the table like x.
+inline F32 table_of_mode(const WeightView& w, LinearMode mode) {
+  alignas(64) float numbers[kLanes];
+  store(numbers, table_numbers(w));
+  if (mode == LinearMode::kBFloat16) round_run(mode, kLanes, numbers);
+  return load(numbers);
+}
+
 // The numbers t - z that the scale multiplies, or with the zero kind value the weights themselves,
 // as [column][64 rows].
 template <bool kTable>
@@ -119,7 +127,7 @@ inline void multiply_chunk(const float* x, int64_t width, int64_t rows, const fl
 inline void multiply_exact(const LinearPass& pass, int64_t begin, int64_t end) {
   const WeightView& w = pass.params->weight;
   const FillCodes fill_codes = fill_codes_for(w.format);
-  const F32 table = w.table ? table_numbers(w) : splat(0.0f);
+  const F32 table = w.table ? table_of_mode(w, pass.params->mode) : splat(0.0f);
   alignas(64) uint8_t codes[kExactColumns * kPanelRows] = {};
   alignas(64) float panel[kExactColumns * kPanelRows];
   alignas(64) float sums[kMaxBlockRows * kPanelRows];

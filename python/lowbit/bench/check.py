@@ -2,12 +2,12 @@
 
 Ops in `BITWISE` must equal the oracle bit for bit (any NaN equals any NaN). For the others
 
-    err(got, oracle) <= 2 * err(plain torch in the mode's own precision, oracle) + ulp
+    err(got, oracle) <= c * err(plain torch in the mode's own precision, oracle) + ulp
 
-in the largest absolute error and in the root mean square; `ulp` is one step of the output dtype at
-the oracle's largest magnitude. Elements that are not finite must be the same NaN or infinity in
-both. Where a mode fixes every bit (int8x2 without a low-rank pair) the result must also equal the
-reference bit for bit.
+with c = 2 for the root mean square and c = 3 for the largest absolute error; `ulp` is one step of
+the output dtype at the oracle's largest magnitude. Elements that are not finite must be the same
+NaN or infinity in both, in the mode bf16 either of them. Where a mode fixes every bit (int8x2
+without a low-rank pair) the result must also equal the reference bit for bit.
 
 Outputs are filled with NaN (or the largest number, where NaN is expected) before the call and lie
 in a guard band; inputs and band must not change.
@@ -143,9 +143,11 @@ def compare(got: torch.Tensor, want: Expected) -> Comparison:
     error = torch.where(finite & ~torch.isfinite(got), math.inf, error)
     plain = torch.where(finite, (want.plain.double() - oracle).abs(), 0.0)
     step = _ulp(oracle.abs().max().item() if oracle.numel() else 0.0, got.dtype)
-    limits = [2.0 * norm(plain) + step for norm in (_largest, _rms)]
+    # Orders of summation differ, and in the largest of many errors more than in their mean.
+    limits = [3.0 * _largest(plain) + step, 2.0 * _rms(plain) + step]
     errors = [norm(error) for norm in (_largest, _rms)]
-    bad = ((error > limits[0]) & finite) | (~finite & ~same_bits(got, rounded))
+    wrong = torch.isfinite(got) if want.any_nonfinite else ~same_bits(got, rounded)
+    bad = torch.where(finite, error > limits[0], wrong)
     if not bad.any() and errors[1] > limits[1]:
         bad = error == errors[0]  # beyond in the mean only: show the worst element
     wanted = want.oracle

@@ -21,6 +21,14 @@ def load_average() -> float | None:
         return None
 
 
+def cores() -> int:
+    """Cores that this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def priority() -> Iterator[None]:
     """The threads of this process go before those of others, where the system permits that."""

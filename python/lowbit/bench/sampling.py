@@ -104,7 +104,7 @@ def interleave(
     """
     sample_seconds = _PROBED_SAMPLE_SECONDS if read else _SAMPLE_SECONDS
     turns = [_Turn(entry, cold, device, sample_seconds) for entry in entries]
-    if cold and device == "cpu":
+    if cold and any(entry.another for entry in entries):  # all else lies there already
         huge_pages.collapse()
     before = read() if read else None
     while waiting := [turn for turn in turns if turn.wants_more(min_time)]:

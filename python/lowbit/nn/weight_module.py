@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -108,16 +109,13 @@ class WeightModule(torch.nn.Module):
         # As a QuantizedWeight, which can be pickled with float8 scales (torch 2.13 fails on those).
         weight: Any = self.weight
         if weight.device.type == "cpu" and weight.qweight.is_shared():
-            # For another process: it gets this memory, where a QuantizedWeight may give a copy.
-            weight = weight.parts, tuple(weight.format)
+            weight = _Shared(weight.parts, weight.format)
         buffers = {name: t for name, t in self._buffers.items() if name not in PARTS}
         return {**self.__dict__, "_buffers": buffers, "_weight": weight}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         weight, own = state.pop("_weight"), state["_buffers"]
-        if isinstance(weight, tuple):
-            weight = _weight_of(*weight)
         super().__setstate__({**state, "_buffers": {**dict.fromkeys(PARTS), **own}})
         self._take(self._laid_out(weight, weight.device))
 
@@ -205,7 +203,29 @@ class WeightModule(torch.nn.Module):
                 self._buffers[part] = empty_on_huge_pages(like, new.shape)
 
 
-def _weight_of(parts: tuple[torch.Tensor | None, ...], fmt: WeightFormat) -> QuantizedWeight:
+class _Shared:
+    """Pickles parts in shared memory as what they are, where a QuantizedWeight gives a copy."""
+
+    def __init__(self, parts: tuple[torch.Tensor | None, ...], fmt: WeightFormat):
+        self._state = parts, fmt
+
+    def __reduce__(self):
+        parts, fmt = list(self._state[0]), tuple(self._state[1])
+        dtype = parts[1].dtype
+        if dtype.itemsize == 1:
+            parts[1] = parts[1].view(torch.uint8)
+        return _from_shared, (parts, dtype, fmt)
+
+    def __deepcopy__(self, memo: dict) -> QuantizedWeight:
+        return copy.deepcopy(_weight_of(*self._state), memo)
+
+
+def _from_shared(parts: list[torch.Tensor | None], dtype: torch.dtype, fmt: tuple[int, ...]):
+    parts[1] = parts[1].view(dtype)
+    return _weight_of(parts, WeightFormat(*fmt))
+
+
+def _weight_of(parts: Sequence[torch.Tensor | None], fmt: WeightFormat) -> QuantizedWeight:
     return QuantizedWeight(**dict(zip(PARTS, parts, strict=True)), format=fmt)
 
 
