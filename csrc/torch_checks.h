@@ -12,6 +12,7 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
@@ -29,14 +30,21 @@ using torch::stable::Device;
 using torch::stable::Tensor;
 using DeviceType = torch::headeronly::DeviceType;
 
-// Throws "<op>: <argument> must <need>, got <got...>". A remedy goes last, after "; ".
+// "<op>: <argument> must <need>, got <got...>". A remedy goes last, after "; ".
+template <typename... Got>
+[[gnu::cold, gnu::noinline]] std::string sentence(const char* op, const char* argument,
+                                                  const std::string& need, const Got&... got) {
+  std::ostringstream text;
+  text << op << ": " << argument << " must " << need << ", got ";
+  (text << ... << got);
+  return text.str();
+}
+
+// Throws the sentence as what torch makes a ValueError of, as Python's own refusals are.
 template <typename... Got>
 [[noreturn, gnu::cold, gnu::noinline]] void refuse(const char* op, const char* argument,
                                                    const std::string& need, const Got&... got) {
-  std::ostringstream sentence;
-  sentence << op << ": " << argument << " must " << need << ", got ";
-  (sentence << ... << got);
-  throw std::runtime_error(sentence.str());
+  throw std::invalid_argument(sentence(op, argument, need, got...));
 }
 
 // The texts of `need` and `got` are only put together when the check fails.
@@ -212,6 +220,29 @@ inline void* output_pointer(const char* op, const char* argument, const Tensor& 
   void* data = t.mutable_data_ptr();
   require_memory(op, argument, t, data);
   return data;
+}
+
+// A new dense tensor, uninitialised.
+inline Tensor empty(const char* op, const std::vector<int64_t>& shape, ScalarType dtype,
+                    Device device) {
+  using torch::stable::detail::from;
+  using torch::stable::detail::to;
+  std::vector<int64_t> strides(shape.size(), 1);
+  bool fits = true;
+  for (size_t i = shape.size(); i-- > 1;) {
+    fits &= !__builtin_mul_overflow(strides[i], std::max(shape[i], int64_t{1}), &strides[i - 1]);
+  }
+  AtenTensorHandle made = nullptr;
+  const auto make = [&] {
+    const auto dim = static_cast<int64_t>(shape.size());
+    return aoti_torch_empty_strided(dim, shape.data(), strides.data(), to<int32_t>(from(dtype)),
+                                    to<int32_t>(from(device.type())), device.index(), &made);
+  };
+  if (!fits || make() != TORCH_SUCCESS) [[unlikely]] {
+    throw std::runtime_error(sentence(op, "the result", "fit into memory", dtype_text(dtype), ' ',
+                                      shape_text(shape.data(), shape.size())));
+  }
+  return Tensor(made);
 }
 
 // Distance between rows of a 2-D tensor, in elements.
