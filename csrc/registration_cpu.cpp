@@ -1,6 +1,8 @@
 // Registers the CPU kernels. Their schemas are defined by python/lowbit, so that every op exists
 // without a compiled library; the signatures here follow those schemas.
 #include "cpu/isa.h"
+#include "dispatch.h"
+#include "results.h"
 #include "torch_checks.h"
 
 namespace lowbit::cpu {
@@ -28,16 +30,18 @@ void unpack_weight(const Tensor& qweight, const std::vector<int64_t>& format, co
 }  // namespace lowbit::cpu
 
 STABLE_TORCH_LIBRARY_IMPL(lowbit, CPU, m) {
-  m.impl("dequantize_weight__cpu", TORCH_BOX(&lowbit::cpu::dequantize_weight));
-  m.impl("prepack_weight__cpu", TORCH_BOX(&lowbit::cpu::prepack_weight));
-  m.impl("unpack_weight__cpu", TORCH_BOX(&lowbit::cpu::unpack_weight));
-  m.impl("weight_only_linear__cpu", TORCH_BOX(&lowbit::cpu::weight_only_linear));
-  m.impl("_probe_read", TORCH_BOX(&lowbit::cpu::probe_read));
+  using namespace lowbit;
+  register_op<"dequantize_weight", "cpu", &cpu::dequantize_weight, WholeWeight>(m);
+  register_op<"weight_only_linear", "cpu", &cpu::weight_only_linear, RowsOfOutputs>(m);
+  m.impl("prepack_weight__cpu", TORCH_BOX(&cpu::prepack_weight));
+  m.impl("unpack_weight__cpu", TORCH_BOX(&cpu::unpack_weight));
+  m.impl("_probe_read", TORCH_BOX(&cpu::probe_read));
 }
 
 // Without a tensor argument there is no device to dispatch on.
 STABLE_TORCH_LIBRARY_IMPL(lowbit, CompositeExplicitAutograd, m) {
   m.impl("_cpu_isa", TORCH_BOX(&lowbit::cpu::cpu_isa));
   m.impl("_cpu_default_isa", TORCH_BOX(&lowbit::cpu::cpu_default_isa));
+  m.impl("_cpu_forget_choices_address", TORCH_BOX(&lowbit::forget_choices_address));
   m.impl("_probe_peak", TORCH_BOX(&lowbit::cpu::probe_peak));
 }

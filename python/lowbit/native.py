@@ -6,10 +6,11 @@ shows the reason and the remedy. Only a LOWBIT_ISA that cannot be had gives a wa
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +43,7 @@ class Library:
 
 
 _libraries: dict[str, Library] = {}
+_forgetters: list[Callable[[bool], None]] = []
 _lock = threading.Lock()
 _forced = threading.local()
 
@@ -69,8 +71,16 @@ def libraries() -> dict[str, Library]:
 
 def _load_cpu() -> Library:
     library = _load_file("_ops_cpu", "a C++20 compiler")
+    if not library.loaded:
+        return library
+    _let_forget()
     isa = environment.isa()
-    return _with_default_isa(library, isa) if library.loaded and isa else library
+    return _with_default_isa(library, isa) if isa else library
+
+
+def _let_forget() -> None:
+    address = torch.ops.lowbit._cpu_forget_choices_address()
+    _forgetters.append(ctypes.PYFUNCTYPE(None, ctypes.c_bool)(address))
 
 
 def _load_cuda() -> Library:
@@ -113,6 +123,12 @@ def _with_default_isa(library: Library, isa: str) -> Library:
         warnings.warn(f"{reason}; the best one is used", stacklevel=2)
         return replace(library, reason=reason, remedy="unset it for the best one")
     return library
+
+
+def forget_choices(everywhere: bool = False) -> None:
+    """Makes the libraries ask the chooser again (csrc/choices.h), in this thread or in all."""
+    for forget in _forgetters:
+        forget(everywhere)
 
 
 def isa() -> str:

@@ -13,6 +13,7 @@ import dataclasses
 import importlib.util
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
@@ -106,7 +107,7 @@ class Op:
         self.flatten = flatten
         self.rows: list[Kernel] = []
         self._kernels: dict[str, Callable] = {}
-        self._chosen: dict[tuple, Callable] = {}
+        self._chosen: dict[tuple, str] = {}
         self._warned: set[str] = set()
         self._define(reference)
         OPS[name] = self
@@ -119,10 +120,34 @@ class Op:
         torch.library.register_fake(f"lowbit::{self.name}", self._fake, lib=LIBRARY)
         LIBRARY.define(f"{self.name}_out({self._with_outputs()}) -> ()")
         LIBRARY.impl(f"{self.name}_out", self._call_out, "CompositeExplicitAutograd")
-        torch.library.register_fake(f"lowbit::{self.name}_out", _fake_nothing, lib=LIBRARY)
+        LIBRARY.impl(f"{self.name}_out", _nothing, "Meta")
+        self._define_chooser(self.name, self.inputs, self._call, len(self.outputs))
+        self._define_chooser(f"{self.name}_out", self._with_outputs(), self._call_out, 0)
         self.add_kernel(Kernel("reference", {}, "the definition"))
         self._reference = reference
         LIBRARY.impl(f"{self.name}__reference", self._call_reference, "CompositeExplicitAutograd")
+
+    def _define_chooser(self, name: str, arguments: str, call: Callable, results: int) -> None:
+        """`lowbit::<name>__chooser`: `call` for csrc/dispatch.h, which no exception can pass.
+
+        Returns ("", *results, the backend that may serve such calls without asking again or "") or
+        (the kind of error, *nothings, its text). The texts stand around the results because
+        torch_call_dispatcher takes the types of results in reverse order (seen in torch 2.13).
+        """
+        types = ", ".join(["str", *["Tensor"] * results, "str"])
+        LIBRARY.define(f"{name}__chooser({arguments}) -> ({types})")
+
+        def chooser(*args):
+            try:
+                out = call(*args)
+            except (Exception, KeyboardInterrupt) as error:
+                kind, text = _told(error)
+                return kind, *[torch.empty(0)] * results, text
+            out = out if type(out) is tuple else (out,)
+            inputs = args if results else args[: -len(self.outputs)]
+            return "", *out[:results], self._chosen.get(self._question(inputs), "")
+
+        LIBRARY.impl(f"{name}__chooser", chooser, "CompositeExplicitAutograd")
 
     def _with_outputs(self) -> str:
         marks = "abcdefgh"
@@ -133,11 +158,12 @@ class Op:
         """Define `lowbit::<op>__<backend>` and offer it to the chooser."""
         internal = f"{self.name}__{row.backend}"
         LIBRARY.define(f"{internal}({self._with_outputs()}) -> ()")
-        torch.library.register_fake(f"lowbit::{internal}", _fake_nothing, lib=LIBRARY)
+        LIBRARY.impl(internal, _nothing, "Meta")
         self._kernels[row.backend] = getattr(torch.ops.lowbit, internal).default
         self.rows.append(row)
         self.rows.sort(key=lambda r: BACKENDS[r.backend].rank, reverse=True)
         self._chosen.clear()
+        native.forget_choices(everywhere=True)
 
     @property
     def overload(self):
@@ -190,12 +216,14 @@ class Op:
         self.check(*args)
         return self.allocate(*args)
 
-    def _kernel(self, args: tuple) -> Callable:
-        key = (self.problem(*args), getattr(_local, "backend", None))
-        kernel = self._chosen.get(key)
-        return kernel if kernel is not None else self._resolve(args, *key)
+    def _question(self, args: tuple) -> tuple[Any, str | None]:
+        return self.problem(*args), getattr(_local, "backend", None)
 
-    def _resolve(self, args: tuple, problem: Any, forced: str | None) -> Callable:
+    def _kernel(self, args: tuple) -> Callable:
+        question = self._question(args)
+        return self._kernels[self._chosen.get(question) or self._resolve(args, *question)]
+
+    def _resolve(self, args: tuple, problem: Any, forced: str | None) -> str:
         self.check(*args)  # before a warning about the backend of a call that is refused
         # An op without a public function is a part of another: backward has fewer kernels.
         internal = self.flatten is None and forced not in self._kernels
@@ -206,10 +234,10 @@ class Op:
                 self.name, "backend", "be one that covers the call", forced, reason, RuntimeError
             )
         if choice.slower_because is None:
-            self._chosen[problem, forced] = self._kernels[choice.backend]
+            self._chosen[problem, forced] = choice.backend
         else:
             self._report_slow(choice)
-        return self._kernels[choice.backend]
+        return choice.backend
 
     def _report_slow(self, choice: Choice) -> None:
         reason = f"{self.name} runs on the {choice.backend} kernel: {choice.slower_because}"
@@ -249,6 +277,7 @@ class Op:
 def add_backend(backend: Backend) -> None:
     """Make a backend known to the chooser."""
     BACKENDS[backend.name] = backend
+    native.forget_choices(everywhere=True)
 
 
 def forced_backend() -> str | None:
@@ -260,17 +289,25 @@ def forced_backend() -> str | None:
 def use_backend(name: str | None) -> Iterator[None]:
     """Within the block every lowbit op of this thread runs on the named backend, or raises.
 
-    Read when an op runs, so compiled graphs honour it. None: the chooser decides again.
+    Read when an op runs, so compiled graphs honour it; in a function that torch.compile traces it
+    breaks the graph. None: the chooser decides again.
     Raises ValueError for an unknown name.
     """
     if name is not None and name not in BACKENDS:
         refuse("use_backend", "name", f"be one of {', '.join(BACKENDS)}", repr(name))
+    if torch.compiler.is_dynamo_compiling():
+        torch._dynamo.graph_break(msg="lowbit.use_backend takes effect around a compiled call only")
     previous = forced_backend()
-    _local.backend = name
+    _force(name)
     try:
         yield
     finally:
-        _local.backend = previous
+        _force(previous)
+
+
+def _force(name: str | None) -> None:
+    _local.backend = name
+    native.forget_choices()  # of this thread, as they were made for another backend in force
 
 
 def explain(op: str, *args: Any, **kwargs: Any) -> Choice:
@@ -299,8 +336,18 @@ def _frames_to_the_caller() -> int:
     return level
 
 
-def _fake_nothing(*args: Any) -> None:
-    return None
+def _told(error: BaseException) -> tuple[str, str]:
+    """(kind, text) of an error, for csrc/dispatch.h: C++ can raise no other kinds in Python."""
+    if isinstance(error, KeyboardInterrupt):
+        return "KeyboardInterrupt", "interrupted"
+    if isinstance(error, (ValueError, TypeError)):
+        return "ValueError", str(error)
+    expected = isinstance(error, (RuntimeError, Warning))
+    return "RuntimeError", str(error) if expected else traceback.format_exc()
+
+
+def _nothing(*args: Any) -> None:
+    """What an op does to tensors without memory when its results are given."""
 
 
 def _show(value: Any) -> str:
@@ -346,6 +393,7 @@ def _triton_missing(device: torch.device) -> str | None:
 # They ask and set the instruction set of the CPU kernels (csrc/cpu/isa.cpp); see native.use_isa.
 LIBRARY.define("_cpu_isa(str request) -> str")
 LIBRARY.define("_cpu_default_isa(str request) -> str")
+LIBRARY.define("_cpu_forget_choices_address() -> int")
 # Bytes and operations a second at most (csrc/cpu/probe.cpp); see bench/probe.py.
 LIBRARY.define("_probe_read(Tensor buffer) -> float")
 LIBRARY.define("_probe_peak(str kind) -> float")

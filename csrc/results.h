@@ -1,0 +1,30 @@
+// The uninitialised results of the public ops, from their arguments. Only calls of a kind that
+// Python has checked before come here, so the format is one that exists; shapes may be anything.
+#pragma once
+
+#include <tuple>
+
+#include "torch_checks.h"
+
+namespace lowbit {
+
+// x's shape with the n of the weight as its last dimension, in x's dtype.
+struct RowsOfOutputs {
+  static Tensor allocate(const char* op, const Tensor& x, const auto&... others) {
+    const auto& format = std::get<const std::vector<int64_t>&>(std::tie(others...));
+    std::vector<int64_t> shape(x.sizes().begin(), x.sizes().end());
+    if (!shape.empty()) shape.back() = format[2];  // else the kernel refuses x
+    return empty(op, shape, x.scalar_type(), x.device());
+  }
+};
+
+// The weight itself: [n, k] in the dtype asked for.
+struct WholeWeight {
+  static Tensor allocate(const char* op, const Tensor& qweight, const auto&... others) {
+    const auto inputs = std::tie(others...);
+    const auto& format = std::get<const std::vector<int64_t>&>(inputs);
+    return empty(op, {format[2], format[3]}, std::get<const ScalarType&>(inputs), qweight.device());
+  }
+};
+
+}  // namespace lowbit
