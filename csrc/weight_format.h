@@ -28,8 +28,8 @@ enum class ElementType : int32_t {
 // Every operation is rounded to fp32 on its own, so that all backends give equal bits.
 enum class ZeroKind : int32_t { kNone = 0, kMidpoint = 1, kCode = 2, kValue = 3 };
 
-// Canonical: rows of planes (docs/formats.md), what is stored. Panels: blocks of 64 rows in the order
-// in which CPU kernels read them.
+// Canonical: rows of planes (docs/formats.md), what is stored. Panels: blocks of 64 rows in the
+// order in which CPU kernels read them.
 enum class WeightLayout : int32_t { kCanonical = 0, kPanels = 1 };
 
 inline constexpr int64_t kWeightFormatVersion = 1;
@@ -84,7 +84,8 @@ LOWBIT_HOST_DEVICE constexpr int64_t scale_columns(const WeightFormat& f) {
 
 inline constexpr int64_t kPanelRows = 64;
 
-// Columns of the smallest run that fills whole 64-byte vectors of every plane with codes of 16 rows.
+// Columns of the smallest run that fills whole 64-byte vectors of every plane with codes of 16
+// rows.
 LOWBIT_HOST_DEVICE constexpr int unit_columns(int bits) { return 32 / (bits & -bits); }
 
 // int32 words of one unit of a panel.

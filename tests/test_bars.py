@@ -6,9 +6,11 @@ import pytest
 
 from lowbit.bench import bars
 from lowbit.bench.bars.evaluators import KINDS, Facts, Outcome
+from lowbit.bench.entries import peers
 from lowbit.bench.models import MODELS
 from lowbit.bench.plan import LAYERS, Plan
 from lowbit.bench.rows import Row
+from lowbit.registry import BACKENDS
 
 FACTS = Facts(2, {2: {"fma": 1e9}})
 GIGA = 1e9
@@ -33,6 +35,7 @@ def test_the_files_are_complete(op):
     assert found.op == op and {bar["run"] for bar in found.bars} == set(found.runs)
     assert all(bar["kind"] in KINDS for bar in found.bars)
     for plan in found.plans((), Plan()):
+        assert set(plan.backends) <= {*BACKENDS, *peers()}
         assert plan.run in found.runs and plan.rows and plan.layers
         assert plan.op == "overhead" or (plan.op == op and plan.weights())
     empty = found.judge([], FACTS)

@@ -226,13 +226,24 @@ def test_threads_go_first_where_that_is_permitted(monkeypatch, tmp_path, permitt
         niceness[thread] = value
 
     for thread in (1, 2, 3):
-        (tmp_path / str(thread)).mkdir()
-    monkeypatch.setattr(load, "_THREADS", tmp_path)
+        (tmp_path / "task" / str(thread)).mkdir(parents=True)
+    group = tmp_path / "autogroup"
+    group.write_text("/autogroup-16 nice 3\n")
+    monkeypatch.setattr(load, "_THREADS", tmp_path / "task")
+    monkeypatch.setattr(load, "_GROUP", group)
     for name, fake in (("getpid", lambda: 1), ("getpriority", get), ("setpriority", renice)):
         monkeypatch.setattr(load.os, name, fake)
     with load.priority():
         assert niceness == ({1: -10, 2: -10} if permitted else {1: 0, 2: 5})
-    assert niceness == {1: 0, 2: 5}
+        assert group.read_text() == "-10"
+    assert niceness == {1: 0, 2: 5} and group.read_text() == "3"
+
+
+def test_systems_without_groups_of_sessions_get_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(load, "_GROUP", tmp_path / "absent")
+    with load.priority():
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("share, crowded", [(None, False), (0.01, False), (0.3, True)])

@@ -1,4 +1,4 @@
-"""Weights whose columns are stored in another order: what it means, what is refused, copies."""
+"""Weights whose columns are stored in another order: meaning, refusals, copies."""
 
 import copy
 import dataclasses

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from lowbit.bench import cold, sampling
+from lowbit.bench import cold, huge_pages, sampling
 from lowbit.bench.entries import Entry
 
 
@@ -121,3 +121,60 @@ def test_operands_that_are_no_tensors_are_made_anew():
     opaque = entry(operands=("first",), another=another, nbytes=64 << 20)
     assert opaque.operand_bytes == 64 << 20
     assert cold.copies(opaque) == [("first",), *((thing,) for thing in made)] and len(made) == 3
+
+
+def test_the_products_of_a_graph_share_its_time(clock):
+    counts = []
+
+    def graph(count):
+        counts.append(count)
+        return lambda: None
+
+    runs = entry(operands=(0,), graph=graph, nbytes=64 << 20)
+    cold_samples, warm_samples = (
+        sampling.interleave([runs], min_time=1e-9, cold=is_cold)[0] for is_cold in (True, False)
+    )
+    assert counts == [4]
+    assert cold_samples.seconds == [clock / 4] * 5 and warm_samples.seconds == [clock] * 5
+
+
+MAPS = """\
+55d0c0000000-55d0c1000000 r-xp 00000000 fe:00 1234 /usr/bin/python3
+55d0c2000000-55d0c3000000 rw-p 00000000 00:00 0                          [heap]
+7f0000001000-7f0001c01000 rw-p 00000000 00:00 0
+7f0010000000-7f0010400000 rw-p 00000000 00:00 0
+7f0020000000-7f0022000000 rw-p 00000000 fe:00 99 /a/file
+7f0030000000-7f0032000000 rw-s 00000000 00:01 7 /dev/zero (deleted)
+7ffd00000000-7ffd02000000 rw-p 00000000 00:00 0                          [stack]
+"""
+
+
+def test_large_areas_of_our_own_are_moved_to_huge_pages(monkeypatch, tmp_path):
+    (tmp_path / "maps").write_text(MAPS)
+    monkeypatch.setattr(huge_pages, "_MAPS", tmp_path / "maps")
+    mebibyte = 1 << 20
+    assert list(huge_pages._areas()) == [
+        (0x55D0C2000000, 16 * mebibyte),
+        (0x7F0000200000, 26 * mebibyte),  # whole huge pages only
+    ]
+    monkeypatch.setattr(huge_pages, "_MAPS", tmp_path / "absent")
+    assert not list(huge_pages._areas())
+
+
+def test_moved_memory_holds_what_it_held():
+    data = torch.arange(4 << 20)
+    huge_pages.collapse()
+    assert torch.equal(data, torch.arange(4 << 20))
+
+
+@pytest.mark.parametrize("cold, opaque, moved", [(1, 1, 1), (1, 0, 0), (0, 1, 0)])
+def test_what_peers_allocate_is_moved_before_they_are_timed(
+    clock, monkeypatch, cold, opaque, moved
+):
+    events = []
+    monkeypatch.setattr(huge_pages, "collapse", lambda: events.append("collapse"))
+    another = (lambda: (0,)) if opaque else None
+    operands = (0,) if opaque else (torch.zeros(1 << 20),)
+    entries = [entry(operands=operands, another=another, nbytes=128 << 20)]
+    sampling.interleave(entries, min_time=1e-9, cold=bool(cold))
+    assert len(events) == moved

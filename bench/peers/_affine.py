@@ -7,7 +7,6 @@ import dataclasses
 import torch
 
 from lowbit.bench.entries import Workload
-from lowbit.formats.layouts import canonical_parts
 from lowbit.formats.packing import unpack_codes
 from lowbit.formats.weights import QuantizedWeight
 
@@ -29,10 +28,10 @@ class Affine:
     @classmethod
     def of(cls, weight: QuantizedWeight) -> Affine:
         """The numbers of a weight that `unsupported` has nothing against."""
-        (codes, scales, zeros, _, s0), fmt = canonical_parts(weight.tensors[:5], weight.format)
-        scales = scales.float() * (1.0 if s0 is None else s0.reshape(-1, 1))
-        zeros = None if zeros is None else zeros.float()
-        return cls(fmt.bits, fmt.block_k, unpack_codes(codes, fmt.bits, fmt.k), scales, zeros)
+        codes = unpack_codes(weight.qweight, weight.bits, weight.format.k)
+        s0 = 1.0 if weight.s0 is None else weight.s0.reshape(-1, 1)
+        zeros = None if weight.zeros is None else weight.zeros.float()
+        return cls(weight.bits, weight.group_size, codes, weight.scales.float() * s0, zeros)
 
     def padded_codes(self) -> torch.Tensor:
         """uint8 [N, G, group]; the columns behind the last are the code 0."""
@@ -104,12 +103,24 @@ class Packed:
         codes = pack(affine.padded_codes(), affine.bits)
         return cls(affine.bits, affine.group, codes, affine.scales.contiguous(), zeros)
 
+    def rolled(self, rows: int) -> Packed:
+        """The same rows further down: a copy that no library takes for the constant it has."""
+        codes, scales = (part.roll(rows, 0) for part in (self.codes, self.scales))
+        zeros = self._unpacked_zeros()
+        if zeros is not None:
+            zeros = pack(zeros.roll(rows, 0).reshape(len(self.zeros), -1), self.bits)
+        return dataclasses.replace(self, codes=codes, scales=scales, zeros=zeros)
+
     def dequantized(self, k: int) -> torch.Tensor:
         """float32 [N, k] from the packed bytes."""
-        codes = unpack(self.codes, self.bits, self.group).float()
-        zeros = torch.full_like(self.scales, 1 << (self.bits - 1))
-        if self.zeros is not None:
-            each = self.scales.numel() // self.zeros.shape[0]
-            zeros = unpack(self.zeros, self.bits, each).reshape(self.scales.shape).float()
-        values = (codes - zeros.unsqueeze(-1)) * self.scales.unsqueeze(-1)
+        codes, zeros = unpack(self.codes, self.bits, self.group).float(), self._unpacked_zeros()
+        if zeros is None:
+            zeros = torch.full_like(self.scales, 1 << (self.bits - 1))
+        values = (codes - zeros.float().unsqueeze(-1)) * self.scales.unsqueeze(-1)
         return values.flatten(1)[:, :k].contiguous()
+
+    def _unpacked_zeros(self) -> torch.Tensor | None:
+        if self.zeros is None:
+            return None
+        each = self.scales.numel() // len(self.zeros)
+        return unpack(self.zeros, self.bits, each).reshape(self.scales.shape)

@@ -1,7 +1,7 @@
-"""ggml's matrix product: a graph of one node on a weight in one of its quantized types.
+"""ggml's matrix product with a weight in one of its quantized types.
 
-The weight lies in a buffer of ggml's own, repacked where it has a layout for this CPU, so each cold
-copy is a graph of its own.
+The weight lies in a buffer of ggml's own, repacked where it has a layout for this CPU; cold copies
+are further nodes of one graph.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lowbit.bench.entries import Entry, Workload
 from lowbit.bench.peers._ggml_library import Library, load
 
 _F32 = 0  # GGML_TYPE_F32
-_CONTEXT_BYTES = 1 << 20  # a graph takes about 100 KiB
+_CONTEXT_BYTES = 1 << 20  # a graph takes about 100 KiB, each tensor 0.4
 
 Types = dict[int, int]  # bits of our weight -> ggml_type
 
@@ -43,20 +43,20 @@ def prepare(workload: Workload, types: Types) -> Entry:
     data = _quantize(library, kind, original)
     memory = _memory(library, kind, n, x)
 
-    def another() -> tuple[_Product]:
-        product = _Product(library, memory, kind, n, x)
-        product.set_weight(data)
-        return (product,)
+    def graph(count: int) -> _Run:
+        run = _Run(library, memory, kind, n, x, count)
+        run.set_weights(data)
+        return run
 
-    operands = another()
     names = library.get_type_traits(kind).contents.type_name, library.backend_buft_name(memory)
+    run = graph(1)
     return Entry(
         "ggml {} ({})".format(*(name.decode() for name in names)),
-        lambda product: product(),
-        operands,
+        lambda run: run(),
+        (run,),
         _dequantize(library, kind, data, n, k),
-        another=another,
-        nbytes=operands[0].weight_bytes,
+        graph=graph,
+        nbytes=run.weight_bytes,
         arithmetic="int8",
     )
 
@@ -93,40 +93,46 @@ def _memory(library: Library, kind: int, n: int, x: torch.Tensor) -> int:
     """
     for memory in library.buffer_types():
         amx = library.backend_buft_name(memory) == b"AMX" and x.numel() > x.shape[-1]
-        if not amx and _Product(library, memory, kind, n, x).supported:
+        if not amx and _Run(library, memory, kind, n, x, 1).supported:
             return memory
     raise RuntimeError("ggml has no product for plain memory")
 
 
-class _Product:
-    """A graph on x and on memory for the result, both torch's; the weight in ggml's memory."""
+class _Run:
+    """A graph of products with x; x and the results in torch's memory, the weights in ggml's."""
 
-    def __init__(self, library: Library, memory: int, kind: int, n: int, x: torch.Tensor):
+    def __init__(
+        self, library: Library, memory: int, kind: int, n: int, x: torch.Tensor, count: int
+    ):
         self._library, self._backend = library, library.backend(torch.get_num_threads())
-        k, self._x, self._y = x.shape[-1], x, torch.empty(*x.shape[:-1], n)
+        k, self._x = x.shape[-1], x
+        self.results = [torch.empty(*x.shape[:-1], n) for _ in range(count)]
         contexts = [library.context(_CONTEXT_BYTES) for _ in range(2)]
-        self._weight = library.new_tensor_2d(contexts[0], kind, k, n)
+        self._weights = [library.new_tensor_2d(contexts[0], kind, k, n) for _ in range(count)]
         buffers = [library.backend_alloc_ctx_tensors_from_buft(contexts[0], memory)]
-        self.weight_bytes = library.backend_buft_get_alloc_size(memory, self._weight)
-        ends = library.new_tensor_2d(contexts[1], _F32, k, x.numel() // k)
-        self._node = library.mul_mat(contexts[1], self._weight, ends)
-        buffers += [_place(library, ends, x), _place(library, self._node, self._y)]
+        self.weight_bytes = library.backend_buft_get_alloc_size(memory, self._weights[0])
+        start = library.new_tensor_2d(contexts[1], _F32, k, x.numel() // k)
+        self._nodes = [library.mul_mat(contexts[1], weight, start) for weight in self._weights]
         self._graph = library.new_graph(contexts[1])
-        library.build_forward_expand(self._graph, self._node)
+        for node in self._nodes:
+            library.build_forward_expand(self._graph, node)
+        ends = zip([start, *self._nodes], [x, *self.results], strict=True)
+        buffers += [_place(library, tensor, values) for tensor, values in ends]
         weakref.finalize(self, _free, library, contexts, buffers)
 
     @property
     def supported(self) -> bool:
         """Whether the backend has a kernel for the weight in its memory."""
-        return self._library.backend_supports_op(self._backend, self._node)
+        return self._library.backend_supports_op(self._backend, self._nodes[0])
 
-    def set_weight(self, data: torch.Tensor) -> None:
-        """Copy the weight into its memory; some kinds of memory repack it."""
-        self._library.backend_tensor_set(self._weight, data.data_ptr(), 0, data.nbytes)
+    def set_weights(self, data: torch.Tensor) -> None:
+        """Copy the weight into the memory of each; some kinds of memory repack it."""
+        for weight in self._weights:
+            self._library.backend_tensor_set(weight, data.data_ptr(), 0, data.nbytes)
 
     def __call__(self) -> torch.Tensor:
         self._library.backend_graph_compute(self._backend, self._graph)
-        return self._y
+        return self.results[0]
 
 
 def _place(library: Library, tensor: int, memory: torch.Tensor) -> int:

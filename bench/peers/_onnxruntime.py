@@ -1,6 +1,6 @@
-"""onnxruntime's MatMulNBits: our codes, scales and zero points in a model of one node.
+"""onnxruntime's MatMulNBits on our codes, scales and zero points.
 
-The packed weight belongs to the session, so each cold copy is a session of its own.
+The packed weight belongs to the session; cold copies are further nodes of one model.
 """
 
 from __future__ import annotations
@@ -42,17 +42,16 @@ def prepare(name: str, workload: Workload, accuracy: int) -> Entry:
     n, k = workload.weight.shape
     packed = Packed.of(Affine.of(workload.weight), zero_rows=n)
     x = workload.x.float().contiguous()
-    model = _model(packed, x.numel() // k, k, accuracy)
 
-    def another() -> tuple[_Product]:
-        return (_Product(model, x, n),)
+    def graph(count: int) -> _Run:
+        return _Run([packed.rolled(i) for i in range(count)], x, accuracy)
 
     return Entry(
         name,
-        lambda product: product(),
-        another(),
+        lambda run: run(),
+        (graph(1),),
         packed.dequantized(k),
-        another=another,
+        graph=graph,
         nbytes=_bytes_read(packed, accuracy),
         arithmetic="int8" if accuracy == INT8 else "fp32",
     )
@@ -68,50 +67,56 @@ def _bytes_read(packed: Packed, accuracy: int) -> int:
     return packed.codes.nbytes + packed.scales.nbytes + beside
 
 
-def _model(packed: Packed, m: int, k: int, accuracy: int) -> bytes:
+def _model(weights: list[Packed], rows: int, k: int, accuracy: int) -> bytes:
+    """A product of the input x for each weight, with the results y0, y1, and so on."""
     from onnx import TensorProto, helper, numpy_helper
 
-    n = packed.scales.shape[0]
-    weight = {"codes": packed.codes, "scales": packed.scales.flatten()}
-    if packed.zeros is not None:
-        weight["zeros"] = packed.zeros.flatten()
-    numbers = {"N": n, "K": k, "bits": packed.bits, "block_size": packed.group}
-    node = helper.make_node(
-        "MatMulNBits",
-        ["x", *weight],
-        ["y"],
-        domain="com.microsoft",
-        accuracy_level=accuracy,
-        **numbers,
-    )
-    ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        for name, shape in (("x", [m, k]), ("y", [m, n]))
-    ]
-    constants = [numpy_helper.from_array(t.numpy(), name) for name, t in weight.items()]
-    graph = helper.make_graph([node], "linear", ends[:1], ends[1:], constants)
+    n, number = len(weights[0].scales), TensorProto.FLOAT
+    nodes, results, constants = [], [], []
+    for i, packed in enumerate(weights):
+        parts = {f"codes{i}": packed.codes, f"scales{i}": packed.scales.flatten()}
+        if packed.zeros is not None:
+            parts[f"zeros{i}"] = packed.zeros.flatten()
+        nodes.append(
+            helper.make_node(
+                "MatMulNBits",
+                ["x", *parts],
+                [f"y{i}"],
+                domain="com.microsoft",
+                N=n,
+                K=k,
+                bits=packed.bits,
+                block_size=packed.group,
+                accuracy_level=accuracy,
+            )
+        )
+        results.append(helper.make_tensor_value_info(f"y{i}", number, [rows, n]))
+        constants += [numpy_helper.from_array(part.numpy(), name) for name, part in parts.items()]
+    inputs = [helper.make_tensor_value_info("x", number, [rows, k])]
+    graph = helper.make_graph(nodes, "linear", inputs, results, constants)
     opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid("com.microsoft", 1)]
-    return helper.make_model(
-        graph, opset_imports=opsets, ir_version=_IR_VERSION
-    ).SerializeToString()
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
+    return model.SerializeToString()
 
 
-class _Product:
-    """A session with its weight, bound to x and to memory for the result: a call copies nothing."""
+class _Run:
+    """A session with its weights, bound to x and to memory for the results: no call copies them."""
 
-    def __init__(self, model: bytes, x: torch.Tensor, n: int):
+    def __init__(self, weights: list[Packed], x: torch.Tensor, accuracy: int):
         import numpy
         import onnxruntime
 
-        rows = x.shape[:-1]
-        self._x, self._y = x, torch.empty(*rows, n)
+        rows, k, n = x.shape[:-1], x.shape[-1], len(weights[0].scales)
+        self._x, self.results = x, [torch.empty(*rows, n) for _ in weights]
+        model = _model(weights, rows.numel(), k, accuracy)
         self._session = onnxruntime.InferenceSession(
             model, _options(), providers=["CPUExecutionProvider"]
         )
-        self._binding = self._session.io_binding()
-        shapes = [rows.numel(), x.shape[-1]], [rows.numel(), n]
-        self._binding.bind_input("x", "cpu", 0, numpy.float32, shapes[0], x.data_ptr())
-        self._binding.bind_output("y", "cpu", 0, numpy.float32, shapes[1], self._y.data_ptr())
+        self._binding, number = self._session.io_binding(), numpy.float32
+        self._binding.bind_input("x", "cpu", 0, number, [rows.numel(), k], x.data_ptr())
+        for i, y in enumerate(self.results):
+            shape = [rows.numel(), n]
+            self._binding.bind_output(f"y{i}", "cpu", 0, number, shape, y.data_ptr())
 
     @property
     def threads(self) -> int:
@@ -120,7 +125,7 @@ class _Product:
 
     def __call__(self) -> torch.Tensor:
         self._session.run_with_iobinding(self._binding)
-        return self._y
+        return self.results[0]
 
 
 def _options():
@@ -129,9 +134,8 @@ def _options():
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
-    # Each session has threads of its own. By default they spin for some 25 ms after a run, and
-    # those of one session then stand in the way of the next (measured: 11 ms a call in place of
-    # 0.7). They may spin within a run, where a wait would cost it a wake-up for each part.
+    # Workers spin within a run, where sleep would cost a wake-up for each product; by default they
+    # do so for some 25 ms after it too, in the way of whoever is timed next.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1")
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options

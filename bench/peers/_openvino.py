@@ -1,6 +1,6 @@
 """OpenVINO's CPU plugin on a compressed weight: our codes, scales and zero points.
 
-The repacked weight belongs to the compiled model, so each cold copy is a model of its own.
+The repacked weight belongs to the compiled model; cold copies are further products in one model.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ def prepare(name: str, workload: Workload, precision: str, dynamic_group: int) -
     """
     packed = Packed.of(Affine.of(workload.weight), zero_rows=1)
     x = workload.x.float().contiguous()
-    model = _model(packed, x)
     settings = {
         "INFERENCE_PRECISION_HINT": precision,
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": dynamic_group,
@@ -56,15 +55,15 @@ def prepare(name: str, workload: Workload, precision: str, dynamic_group: int) -
         "NUM_STREAMS": 1,
     }
 
-    def another() -> tuple[_Product]:
-        return (_Product(core().compile_model(model, "CPU", settings), x),)
+    def graph(count: int) -> _Run:
+        return _Run([packed.rolled(i) for i in range(count)], x, settings)
 
     return Entry(
         name,
-        lambda product: product(),
-        another(),
+        lambda run: run(),
+        (graph(1),),
         packed.dequantized(x.shape[-1]),
-        another=another,
+        graph=graph,
         nbytes=_bytes_read(packed, dynamic_group),
         arithmetic="int8" if dynamic_group else precision.replace("f32", "fp32"),
     )
@@ -79,8 +78,8 @@ def _bytes_read(packed: Packed, dynamic_group: int) -> int:
     return packed.codes.nbytes + packed.scales.nbytes + groups * (1 if dynamic_group else 4)
 
 
-def _model(packed: Packed, x: torch.Tensor):
-    """(codes - zeros) * scales as the plugin looks for it, in front of the product with x."""
+def _product(packed: Packed, rows: int):
+    """(parameter, its product with (codes - zeros) * scales), in the form the plugin looks for."""
     import openvino
     from openvino import opset13 as ops
 
@@ -95,9 +94,8 @@ def _model(packed: Packed, x: torch.Tensor):
     weight = ops.multiply(ops.subtract(ops.convert(codes, "f32"), offsets), scales)
     shape = _constant(torch.tensor([n, groups * packed.group]), [2], openvino.Type.i64)
     weight = ops.reshape(weight, shape, special_zero=False)
-    rows, k = x.shape[:-1].numel(), x.shape[-1]
-    parameter = ops.parameter([rows, k], openvino.Type.f32)
-    return openvino.Model([ops.matmul(parameter, weight, False, True)], [parameter])
+    parameter = ops.parameter([rows, groups * packed.group], openvino.Type.f32)
+    return parameter, ops.matmul(parameter, weight, False, True)
 
 
 def _constant(values: torch.Tensor, shape: list[int], integer):
@@ -108,19 +106,25 @@ def _constant(values: torch.Tensor, shape: list[int], integer):
     return openvino.op.Constant(tensor, shared_memory=False)
 
 
-class _Product:
-    """A request with its weight, bound to x and to memory for the result: a call copies nothing."""
+class _Run:
+    """A request with its weights, bound to x and to memory for the results: no call copies them.
 
-    def __init__(self, model, x: torch.Tensor):
+    Each product has an input of its own, all of them x: the plugin may join products of one input.
+    """
+
+    def __init__(self, weights: list[Packed], x: torch.Tensor, settings: dict):
         import openvino
 
-        n = model.output(0).shape[-1]
-        self._x, self._y = x, torch.empty(*x.shape[:-1], n)
-        self._request = model.create_infer_request()
-        flat = x.view(-1, x.shape[-1]), self._y.view(-1, n)
-        inputs, outputs = (openvino.Tensor(t.numpy(), shared_memory=True) for t in flat)
-        self._request.set_input_tensor(inputs)
-        self._request.set_output_tensor(outputs)
+        rows, n = x.shape[:-1], len(weights[0].scales)
+        self._x, self.results = x, [torch.empty(*rows, n) for _ in weights]
+        ends = [_product(packed, rows.numel()) for packed in weights]
+        model = openvino.Model([product for _, product in ends], [start for start, _ in ends])
+        self._request = core().compile_model(model, "CPU", settings).create_infer_request()
+        for i, y in enumerate(self.results):
+            flat = (t.view(rows.numel(), -1).numpy() for t in (x, y))
+            inputs, outputs = (openvino.Tensor(array, shared_memory=True) for array in flat)
+            self._request.set_input_tensor(i, inputs)
+            self._request.set_output_tensor(i, outputs)
 
     @property
     def threads(self) -> int:
@@ -130,4 +134,4 @@ class _Product:
     def __call__(self) -> torch.Tensor:
         self._request.start_async()  # not infer(), which sorts out its arguments in Python first
         self._request.wait()
-        return self._y
+        return self.results[0]

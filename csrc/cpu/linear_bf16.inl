@@ -1,6 +1,6 @@
-// bfloat16 products with fp32 sums: x rounded once, integer codes less their zero exact, table
-// entries rounded. Pairs are columns (0, 2) and (1, 3) of a quad, because that is how the bytes of a
-// code panel split into words.
+// bfloat16 products with fp32 sums: x rounded once, codes exact, table entries rounded. Zeros are
+// left to the end of a chunk: w = scale * number + offset. Pairs are columns (0, 2) and (1, 3) of a
+// quad, because that is how the bytes of a code panel split into words.
 
 #include "linear_panel.inl"
 
@@ -38,84 +38,54 @@ inline void pack_rows_bf16(const LinearPass& pass, int64_t begin, int64_t end) {
 
 // ---- panels ----
 
-// Small integers by their low five bits: 0..15, then -16..-1.
-LOWBIT_INLINE WordTable small_integers() {
+// The numbers that codes of at most 4 bits stand for, repeated to 32 entries: bits above an index
+// do not matter.
+LOWBIT_INLINE WordTable rounded_numbers(const WeightView& w) {
   uint16_t entries[32];
   for (int i = 0; i < 32; ++i) {
-    entries[i] = float_to_bfloat16(static_cast<float>(i < 16 ? i : i - 32));
+    const int code = i % (1 << std::min(w.format.bits, kMaxTableBits));
+    entries[i] = float_to_bfloat16(w.table ? w.table[code] : static_cast<float>(code));
   }
   return load_word_table(entries);
 }
 
-LOWBIT_INLINE WordTable rounded_table(const WeightView& w) {
-  uint16_t entries[32];
-  for (int i = 0; i < 32; ++i) {
-    entries[i] = float_to_bfloat16(w.table[i % (1 << w.format.bits)]);
+// A quad of codes into two rows of pairs.
+inline void look_up_panel(WordTable table, const uint8_t* codes, int64_t columns, uint8_t* panel) {
+  for (int64_t i = 0; i < columns / 4 * kVectors; ++i) {
+    const I32 quad = load_i32(codes + i * 64);
+    uint8_t* out = panel + i / kVectors * 2 * kPairBytes + i % kVectors * 64;
+    store_i32(out, lookup_words(table, quad));
+    store_i32(out + kPairBytes, lookup_words(table, shift_right<8>(quad)));
   }
-  return load_word_table(entries);
 }
 
-// The pairs of a quad of codes into two rows of the panel.
-LOWBIT_INLINE void store_looked_up(uint8_t* out, WordTable table, I32 codes) {
-  store_i32(out, lookup_words(table, codes));
-  store_i32(out + kPairBytes, lookup_words(table, shift_right<8>(codes)));
-}
-
-LOWBIT_INLINE void store_converted(uint8_t* out, I32 codes, I32 zero_words) {
+inline void convert_panel(const uint8_t* codes, int64_t columns, uint8_t* panel) {
   const I32 low_bytes = splat_i32(0x00ff00ff);
-  const I32 even = bit_and(codes, low_bytes);
-  const I32 odd = bit_and(shift_right<8>(codes), low_bytes);
-  store_i32(out, words_to_bf16(sub_words(even, zero_words)));
-  store_i32(out + kPairBytes, words_to_bf16(sub_words(odd, zero_words)));
-}
-
-// How codes become bfloat16: a table that holds them, or the difference to their zero, looked up
-// where it fits five bits.
-enum class Bf16Decode { kTable, kSmall, kConvert };
-
-inline Bf16Decode bf16_decode_for(const WeightView& w, const int32_t* zero) {
-  if (w.table) return Bf16Decode::kTable;
-  if (w.format.bits > 4) return Bf16Decode::kConvert;
-  int32_t largest = 0;
-  for (int64_t r = 0; r < kPanelRows; ++r) largest = zero[r] > largest ? zero[r] : largest;
-  return largest <= 16 ? Bf16Decode::kSmall : Bf16Decode::kConvert;
-}
-
-template <Bf16Decode kDecode>
-inline void fill_bf16_as(WordTable table, const uint8_t* codes, const int32_t* zeros,
-                         int64_t columns, uint8_t* panel) {
-  I32 zero[kVectors];
-  for (int v = 0; v < kVectors; ++v) {
-    const I32 number = load_i32(zeros + v * kLanes);
-    zero[v] = bit_or(number, shift_left<16>(number));
-    if (kDecode == Bf16Decode::kSmall) zero[v] = bit_or(zero[v], shift_left<8>(zero[v]));
+  for (int64_t i = 0; i < columns / 4 * kVectors; ++i) {
+    const I32 quad = load_i32(codes + i * 64);
+    uint8_t* out = panel + i / kVectors * 2 * kPairBytes + i % kVectors * 64;
+    store_i32(out, words_to_bf16(bit_and(quad, low_bytes)));
+    store_i32(out + kPairBytes, words_to_bf16(bit_and(shift_right<8>(quad), low_bytes)));
   }
-  for (int64_t k = 0; k < columns; k += 4, codes += kQuadBytes, panel += 2 * kPairBytes) {
+}
+
+// 4-bit codes of the panels layout at once: a vector holds two quads, one in each half of a byte.
+inline const uint8_t* unpack_bf16(const WeightView& w, WordTable table, int64_t panel,
+                                  const Chunk& chunk, uint8_t* out) {
+  const uint8_t* unit = chunk_units<4>(w, panel, chunk);
+  for (int64_t left = chunk.columns; left > 0; left -= 8) {
     LOWBIT_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      const I32 quad = load_i32(codes + v * 64);
-      uint8_t* out = panel + v * 64;
-      if constexpr (kDecode == Bf16Decode::kSmall) {
-        store_looked_up(out, table, sub_bytes(quad, zero[v]));
-      } else if constexpr (kDecode == Bf16Decode::kTable) {
-        store_looked_up(out, table, quad);
-      } else {
-        store_converted(out, quad, zero[v]);
-      }
+      const I32 codes = load_i32(unit + v * 64);
+      store_i32(out + v * 64, lookup_words(table, codes));
+      store_i32(out + v * 64 + kPairBytes, lookup_words(table, shift_right<8>(codes)));
+      store_i32(out + v * 64 + 2 * kPairBytes, lookup_words(table, shift_right<4>(codes)));
+      store_i32(out + v * 64 + 3 * kPairBytes, lookup_words(table, shift_right<12>(codes)));
     }
+    unit += kQuadBytes;
+    out += 4 * kPairBytes;
   }
-}
-
-inline void fill_bf16(Bf16Decode decode, WordTable table, const uint8_t* codes,
-                      const int32_t* zeros, int64_t columns, uint8_t* panel) {
-  switch (decode) {
-    case Bf16Decode::kTable:
-      return fill_bf16_as<Bf16Decode::kTable>(table, codes, zeros, columns, panel);
-    case Bf16Decode::kSmall:
-      return fill_bf16_as<Bf16Decode::kSmall>(table, codes, zeros, columns, panel);
-    case Bf16Decode::kConvert:
-      return fill_bf16_as<Bf16Decode::kConvert>(table, codes, zeros, columns, panel);
-  }
+  return unit;
 }
 
 // ---- products ----
@@ -125,6 +95,7 @@ struct Bf16Chunk {
   int64_t columns;
   const float* scale;   // [64]
   const float* offset;  // [64] or null
+  NextCodes next;
 };
 
 struct Bf16Rows {
@@ -154,6 +125,7 @@ LOWBIT_INLINE void multiply_bf16_tile(const Bf16Chunk& chunk, const Bf16Rows& ro
   }
   const uint16_t* x = rows.x + row * rows.width;
   for (int64_t k = 0; k < chunk.columns; k += 2) {
+    if (row == 0) chunk.next.fetch(k, 2);
     I32 w[kVectors];
     LOWBIT_UNROLL
     for (int v = 0; v < kVectors; ++v) w[v] = load_i32(chunk.panel + k / 2 * kPairBytes + v * 64);
@@ -183,21 +155,26 @@ inline void multiply_bf16_rows(const Bf16Chunk& chunk, const Bf16Rows& rows, int
 
 struct Bf16Scratch {
   alignas(64) uint8_t codes[kCodePanelBytes] = {};
-  alignas(64) uint8_t panel[2 * kCodePanelBytes];
+  alignas(64) uint8_t panel[2 * kCodePanelBytes] = {};
   alignas(64) float sums[kMaxBlockRows * kPanelRows];
+  alignas(64) float offset[kPanelRows];
   PanelGroup group;
-  IntegerZeros zeros;
-  Bf16Decode decode;
 };
 
-inline void load_group_bf16(const WeightView& w, int64_t panel, int64_t group, Bf16Scratch& s) {
-  load_panel_group(w, panel, group, s.group);
-  if (w.table) {
-    table_zeros(w, s.group, 0, s.zeros);
-  } else {
-    split_zeros(w, s.group, s.zeros);
+// Fills s.panel with `columns` columns and returns the codes of the next chunk.
+inline const uint8_t* fill_bf16(const WeightView& w, FillCodes fill_codes, WordTable table,
+                                int64_t panel, const Chunk& chunk, int64_t columns,
+                                Bf16Scratch& s) {
+  if (w.format.bits == 4 && w.format.layout == WeightLayout::kPanels) {
+    return unpack_bf16(w, table, panel, chunk, s.panel);
   }
-  s.decode = bf16_decode_for(w, s.zeros.zero);
+  const uint8_t* next = fill_codes(w, panel, chunk, s.codes);
+  if (w.format.bits <= kMaxTableBits) {
+    look_up_panel(table, s.codes, columns, s.panel);
+  } else {
+    convert_panel(s.codes, columns, s.panel);
+  }
+  return next;
 }
 
 // Tasks [begin, end); multiply(chunk, x rows, number of rows, sums) does the products.
@@ -206,20 +183,22 @@ LOWBIT_INLINE void bf16_tasks(const LinearPass& pass, int64_t begin, int64_t end
                               int64_t column_step, const Multiply& multiply) {
   const WeightView& w = pass.params->weight;
   const FillCodes fill_codes = fill_codes_for(w.format);
-  const WordTable table = w.table ? rounded_table(w) : small_integers();
+  const WordTable table = rounded_numbers(w);
   Bf16Scratch s;
+  const float* offset = w.format.zero_kind == ZeroKind::kNone ? nullptr : s.offset;
   for (int64_t index = begin; index < end; ++index) {
     const LinearTask task = linear_task(pass, index);
     std::memset(s.sums, 0, static_cast<size_t>(task.rows) * kPanelRows * sizeof(float));
     for (int64_t c = 0; c < pass.chunks.count; ++c) {
       const Chunk chunk = chunk_at(pass.chunks, w.format, c);
-      if (c % pass.chunks.per_group == 0) load_group_bf16(w, task.panel, chunk.group, s);
-      fill_codes(w, task.panel, chunk, s.codes);
+      if (c % pass.chunks.per_group == 0) {
+        load_panel_group(w, task.panel, chunk.group, s.group);
+        offsets_of_zeros(w, s.group, s.offset);
+      }
       const int64_t columns = ceil_div(chunk.columns, column_step) * column_step;
-      fill_bf16(s.decode, table, s.codes, s.zeros.zero, columns, s.panel);
-      const float* offset = has_offsets(w) ? s.zeros.offset : nullptr;
+      const uint8_t* next = fill_bf16(w, fill_codes, table, task.panel, chunk, columns, s);
       const int64_t first = x_row_index(pass, c, task.row);
-      multiply(Bf16Chunk{s.panel, columns, s.group.scale, offset},
+      multiply(Bf16Chunk{s.panel, columns, s.group.scale, offset, next_codes(w, next)},
                Bf16Rows{reinterpret_cast<const uint16_t*>(x_row(pass, c, task.row)),
                         pass.chunks.width, pass.x_total + first},
                task.rows, s.sums);

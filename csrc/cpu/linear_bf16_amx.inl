@@ -63,16 +63,18 @@ class PendingTiles {
 
  private:
   LOWBIT_INLINE void add_tile(const StoredTile& tile, const float* stored) {
-    if (chunk_.offset) {
-      for (int64_t r = 0; r < tile.rows; ++r) {
-        add_bf16_products(chunk_, x_, tile.row + r, tile.v, load(stored + r * kLanes), sums_);
+    const F32 scale = load(chunk_.scale + tile.v * kLanes);
+    float* out = sums_ + tile.row * kPanelRows + tile.v * kLanes;
+    if (!chunk_.offset) {
+      for (int64_t r = 0; r < tile.rows; ++r, out += kPanelRows) {
+        store(out, fma(load(stored + r * kLanes), scale, load(out)));
       }
       return;
     }
-    const F32 scale = load(chunk_.scale + tile.v * kLanes);
-    float* out = sums_ + tile.row * kPanelRows + tile.v * kLanes;
+    const F32 offset = load(chunk_.offset + tile.v * kLanes);
     for (int64_t r = 0; r < tile.rows; ++r, out += kPanelRows) {
-      store(out, fma(load(stored + r * kLanes), scale, load(out)));
+      const F32 sum = fma(load(stored + r * kLanes), scale, load(out));
+      store(out, fma(splat(x_.total[tile.row + r]), offset, sum));
     }
   }
 
@@ -84,12 +86,13 @@ class PendingTiles {
   float* sums_;
 };
 
-// 16 rows of x: sums of all 64 rows of the weight.
+// 16 rows of x: sums of all 64 rows of the weight. The `first` rows fetch the next codes.
 LOWBIT_INLINE void sum_row_of_tiles(const Bf16Chunk& chunk, const uint16_t* x, int64_t step,
-                                    PendingTiles& pending) {
+                                    bool first, PendingTiles& pending) {
   zero_sum_tiles();
   for (int64_t k = 0; k < chunk.columns; k += step) {
     const uint8_t* w = chunk.panel + k / 2 * kPairBytes;
+    if (first) chunk.next.fetch(k, step);
     tile_load<4>(x + k * kTileRows, 2 * step);
     tile_load<6>(w, kPairBytes);
     tile_dot_bf16<0, 4, 6>();
@@ -106,10 +109,11 @@ LOWBIT_INLINE void sum_row_of_tiles(const Bf16Chunk& chunk, const uint16_t* x, i
 
 // 32 rows of x, 32 rows of the weight from vector v on: half the loads a product.
 LOWBIT_INLINE void sum_square_of_tiles(const Bf16Chunk& chunk, const uint16_t* x, int64_t width,
-                                       int64_t step, int v, PendingTiles& pending) {
+                                       int64_t step, int v, bool first, PendingTiles& pending) {
   zero_sum_tiles();
   for (int64_t k = 0; k < chunk.columns; k += step) {
     const uint8_t* w = chunk.panel + k / 2 * kPairBytes + v * 64;
+    if (first) chunk.next.fetch(k, step);
     tile_load<6>(w, kPairBytes);
     tile_load<4>(x + k * kTileRows, 2 * step);
     tile_dot_bf16<0, 4, 6>();
@@ -133,14 +137,14 @@ inline void multiply_bf16_tiles(const Bf16Chunk& chunk, const Bf16Rows& x, int64
     const int64_t below = row + kTileRows;
     const int64_t rest = at_most(kTileRows, count - below);
     for (int v = 0; v < kVectors; v += 2) {
-      sum_square_of_tiles(chunk, x.x + row * x.width, x.width, step, v, pending);
+      sum_square_of_tiles(chunk, x.x + row * x.width, x.width, step, v, row + v == 0, pending);
       pending.keep({row, kTileRows, v}, {row, kTileRows, v + 1}, {below, rest, v},
                    {below, rest, v + 1});
     }
   }
   if (row < count) {
     const int64_t rest = count - row;
-    sum_row_of_tiles(chunk, x.x + row * x.width, step, pending);
+    sum_row_of_tiles(chunk, x.x + row * x.width, step, row == 0, pending);
     pending.keep({row, rest, 0}, {row, rest, 1}, {row, rest, 2}, {row, rest, 3});
   }
   pending.add_rest();

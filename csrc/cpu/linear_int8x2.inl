@@ -91,31 +91,36 @@ LOWBIT_INLINE bool all_integers(const float* table, int entries, float factor) {
   return true;
 }
 
+inline IntegerTable one_plane(const WeightView& w, float factor) {
+  IntegerTable result{1, {1.0f / factor, 0.0f}, {}};
+  for (int i = 0; i < 16; ++i) {
+    const float integer = w.table[i % (1 << w.format.bits)] * factor;
+    result.plane[0][i] = static_cast<uint8_t>(128 + static_cast<int>(integer));
+  }
+  return result;
+}
+
+// One plane where a power of two makes integers of all entries, else 15 bits in two.
 inline IntegerTable integer_table(const WeightView& w) {
   const int entries = 1 << w.format.bits;
-  IntegerTable result{};
   for (int j = -16; j <= 16; ++j) {
     const float factor = std::ldexp(1.0f, j);
-    if (!all_integers(w.table, entries, factor)) continue;
-    result.planes = 1;
-    result.factor[0] = std::ldexp(1.0f, -j);
-    for (int i = 0; i < 16; ++i) {
-      result.plane[0][i] = static_cast<uint8_t>(128 + static_cast<int>(w.table[i % entries] * factor));
-    }
-    return result;
+    if (all_integers(w.table, entries, factor)) return one_plane(w, factor);
   }
+  IntegerTable result{};
   float largest = 0.0f;
   bool finite = true;
   for (int i = 0; i < entries; ++i) {
     finite = finite && std::isfinite(w.table[i]);
     largest = std::max(largest, std::fabs(w.table[i]));
   }
+  const bool counts = finite && largest >= kSmallestX;
   const float unit = finite ? largest / kLargestX : std::numeric_limits<float>::quiet_NaN();
   result.planes = 2;
   result.factor[0] = 128.0f * unit;
   result.factor[1] = unit;
   for (int i = 0; i < 16; ++i) {
-    const int value = finite ? static_cast<int>(std::nearbyint(w.table[i % entries] / unit)) : 0;
+    const int value = counts ? static_cast<int>(std::nearbyint(w.table[i % entries] / unit)) : 0;
     const int high = (value + 64) >> 7;
     result.plane[0][i] = static_cast<uint8_t>(128 + high);
     result.plane[1][i] = static_cast<uint8_t>(128 + value - 128 * high);
@@ -140,6 +145,7 @@ struct Int8Chunk {
   const float* scale;   // [64]
   const int32_t* zero;  // [64], as halves -128 * zero, -zero
   const float* offset;  // [64] or null
+  NextCodes next;
 };
 
 // Where x of the first row of a chunk lies; rows are 2 * width apart, low planes width behind.
@@ -182,7 +188,9 @@ LOWBIT_INLINE void multiply_tile(const Int8Chunk& chunk, const Int8Rows& rows, i
   }
   const int8_t* x = rows.x + row * 2 * rows.width;
   const uint8_t* codes = chunk.codes + v0 * 64;
+  const bool first = row == 0 && v0 == 0;
   for (int64_t k = 0; k < chunk.columns; k += 4) {
+    if (first) chunk.next.fetch(k, 4);
     Codes w[kColumnVectors];
     LOWBIT_UNROLL
     for (int v = 0; v < kColumnVectors; ++v) {
@@ -243,7 +251,8 @@ inline void pair_zeros(int32_t* zero) {
 inline void load_group_int8x2(const WeightView& w, int64_t panel, int64_t group, Int8Scratch& s) {
   load_panel_group(w, panel, group, s.group);
   if (w.table) {
-    table_zeros(w, s.group, 128, s.zeros);
+    offsets_of_zeros(w, s.group, s.zeros.offset);
+    std::fill_n(s.zeros.zero, kPanelRows, 128);
   } else {
     split_zeros(w, s.group, s.zeros);
   }
@@ -253,11 +262,11 @@ inline void load_group_int8x2(const WeightView& w, int64_t panel, int64_t group,
 // multiply(chunk, rows of x) for the codes as they are, or for every plane of the table.
 template <typename Multiply>
 LOWBIT_INLINE void multiply_planes(const WeightView& w, const IntegerTable& table,
-                                   const Int8Rows& rows, int64_t columns, Int8Scratch& s,
-                                   const Multiply& multiply) {
+                                   const Int8Rows& rows, int64_t columns, NextCodes next,
+                                   Int8Scratch& s, const Multiply& multiply) {
   const float* offset = has_offsets(w) ? s.zeros.offset : nullptr;
   if (!w.table) {
-    multiply(Int8Chunk{s.codes, columns, s.group.scale, s.zeros.zero, offset}, rows);
+    multiply(Int8Chunk{s.codes, columns, s.group.scale, s.zeros.zero, offset, next}, rows);
     return;
   }
   for (int plane = 0; plane < table.planes; ++plane) {
@@ -267,7 +276,8 @@ LOWBIT_INLINE void multiply_planes(const WeightView& w, const IntegerTable& tabl
       store(s.scale + v * kLanes, mul(scale, splat(table.factor[plane])));
     }
     const bool last = plane + 1 == table.planes;
-    multiply(Int8Chunk{s.looked_up, columns, s.scale, s.zeros.zero, last ? offset : nullptr}, rows);
+    multiply(Int8Chunk{s.looked_up, columns, s.scale, s.zeros.zero, last ? offset : nullptr, next},
+             rows);
   }
 }
 
@@ -285,9 +295,9 @@ LOWBIT_INLINE void int8x2_tasks(const LinearPass& pass, int64_t begin, int64_t e
     for (int64_t c = 0; c < pass.chunks.count; ++c) {
       const Chunk chunk = chunk_at(pass.chunks, w.format, c);
       if (c % pass.chunks.per_group == 0) load_group_int8x2(w, task.panel, chunk.group, s);
-      fill_codes(w, task.panel, chunk, s.codes);
+      const NextCodes next = next_codes(w, fill_codes(w, task.panel, chunk, s.codes));
       const int64_t columns = ceil_div(chunk.columns, column_step) * column_step;
-      multiply_planes(w, table, int8_rows(pass, c, task.row), columns, s,
+      multiply_planes(w, table, int8_rows(pass, c, task.row), columns, next, s,
                       [&](const Int8Chunk& products, const Int8Rows& rows) {
                         multiply(products, rows, task.rows, s.sums);
                       });

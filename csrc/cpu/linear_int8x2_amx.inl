@@ -16,15 +16,18 @@ inline void pack_rows_int8x2_tiles(const LinearPass& pass, int64_t begin, int64_
   }
 }
 
-// Tiles 0 and 1: sums of the high planes, 2 and 3: of the low ones; 4 and 5: x; 6 and 7: codes.
+// Sums of 16 rows of x with 32 rows of the weight, from vector v on. The `first` rows fetch half of
+// the next codes for each half of the panel. Tiles 0 and 1: sums of the high planes, 2 and 3: of
+// the low ones; 4 and 5: x; 6 and 7: codes.
 LOWBIT_INLINE void sum_int8_tiles(const Int8Chunk& chunk, const int8_t* x, int64_t width,
-                                  int64_t step, int v, int32_t* out) {
+                                  int64_t step, int v, bool first, int32_t* out) {
   tile_zero<0>();
   tile_zero<1>();
   tile_zero<2>();
   tile_zero<3>();
   for (int64_t k = 0; k < chunk.columns; k += step) {
     const uint8_t* codes = chunk.codes + k / 4 * kQuadBytes + v * 64;
+    if (first) chunk.next.fetch(k / 2 + v * chunk.columns / 4, step / 2);
     tile_load<6>(codes, kQuadBytes);
     tile_load<4>(x + k * kTileRows, step);
     tile_dot_int8<0, 4, 6>();
@@ -47,7 +50,7 @@ inline void multiply_int8_tiles(const Int8Chunk& chunk, const Int8Rows& rows, in
     const int8_t* x = rows.x + row * 2 * rows.width;
     const int64_t here = at_most(kTileRows, count - row);
     for (int v = 0; v < kVectors; v += 2) {
-      sum_int8_tiles(chunk, x, rows.width, step, v, tiles[0][0]);
+      sum_int8_tiles(chunk, x, rows.width, step, v, row == 0, tiles[0][0]);
       for (int64_t r = 0; r < here; ++r) {
         for (int i = 0; i < 2; ++i) {
           add_products(chunk, rows, row + r, v + i, load_i32(tiles[i][r]),

@@ -1,5 +1,5 @@
-// A chunk of a panel: codes as bytes, scales and zeros of its 64 rows. Shared by the kernel texts of
-// weight_only_linear.
+// A chunk of a panel: codes as bytes, scales and zeros of its 64 rows. Shared by the kernel texts
+// of weight_only_linear.
 //
 // A code panel holds quads: 4 consecutive columns of one weight row in the bytes of a lane, 16 rows
 // in a vector, four vectors for the 64 rows, then the next quad.
@@ -9,8 +9,6 @@
 inline constexpr int kVectors = static_cast<int>(kPanelRows) / kLanes;
 inline constexpr int64_t kQuadBytes = kPanelRows * 4;
 inline constexpr int64_t kCodePanelBytes = kMaxChunkColumns * kPanelRows;
-// How far ahead the codes of a panel are fetched.
-inline constexpr int64_t kPrefetchBytes = 2048;
 
 // One chunk of columns of one scale group.
 struct Chunk {
@@ -52,8 +50,8 @@ LOWBIT_INLINE I32 unit_quad(const uint8_t* vectors) {
     return code;
   } else {
     constexpr int kPlaneBytes = kUnit * kWidth / 32 * static_cast<int>(kQuadBytes);
-    return bit_or(code, unit_quad<kBits - kWidth, kUnit, kQuad, kShift + kWidth>(
-                            vectors + kPlaneBytes));
+    return bit_or(code,
+                  unit_quad<kBits - kWidth, kUnit, kQuad, kShift + kWidth>(vectors + kPlaneBytes));
   }
 }
 
@@ -68,21 +66,48 @@ LOWBIT_INLINE void unpack_unit(const uint8_t* unit, uint8_t* codes,
   }
 }
 
-// The codes of a chunk; whole units are written, which may be more than its columns.
+// Fills a code panel and returns where the codes of the next chunk lie, null where they are not in
+// one piece. Columns behind those of the chunk hold anything: x is zero there.
+using FillCodes = const uint8_t* (*)(const WeightView&, int64_t panel, const Chunk&,
+                                     uint8_t* codes);
+
+// The codes of a chunk in the panels layout.
 template <int kBits>
-inline void unpack_panel(const WeightView& w, int64_t panel, const Chunk& chunk, uint8_t* codes) {
-  constexpr int64_t kUnit = unit_columns(kBits);
-  constexpr int64_t kUnitBytes = unit_words(kBits) * 4;
+LOWBIT_INLINE const uint8_t* chunk_units(const WeightView& w, int64_t panel, const Chunk& chunk) {
   const int64_t in_group = chunk.k0 - chunk.group * w.format.block_k;
-  const int64_t first = chunk.group * units_per_group(w.format) + in_group / kUnit;
-  const auto* unit = reinterpret_cast<const uint8_t*>(w.qweight + panel * w.qweight_stride) +
-                     first * kUnitBytes;
+  const int64_t first = chunk.group * units_per_group(w.format) + in_group / unit_columns(kBits);
+  return reinterpret_cast<const uint8_t*>(w.qweight + panel * w.qweight_stride) +
+         first * unit_words(kBits) * 4;
+}
+
+template <int kBits>
+inline const uint8_t* unpack_panel(const WeightView& w, int64_t panel, const Chunk& chunk,
+                                   uint8_t* codes) {
+  constexpr int64_t kUnit = unit_columns(kBits);
+  const uint8_t* unit = chunk_units<kBits>(w, panel, chunk);
   for (int64_t left = chunk.columns; left > 0; left -= kUnit) {
-    for (int64_t line = 0; line < kUnitBytes; line += 64) prefetch_far(unit + kPrefetchBytes + line);
     unpack_unit<kBits>(unit, codes, std::make_integer_sequence<int, unit_columns(kBits) / 4>());
-    unit += kUnitBytes;
+    unit += unit_words(kBits) * 4;
     codes += kUnit / 4 * kQuadBytes;
   }
+  return unit;
+}
+
+// The codes of the next chunk, fetched from memory while this one is multiplied: a loop over the
+// columns of this chunk calls fetch() for the columns of every step.
+struct NextCodes {
+  const uint8_t* codes;  // or null
+  int64_t column_bytes;
+
+  LOWBIT_INLINE void fetch(int64_t k, int64_t columns) const {
+    if (!codes) return;
+    const int64_t end = (k + columns) * column_bytes;
+    for (int64_t i = (k * column_bytes + 63) & -64; i < end; i += 64) prefetch_far(codes + i);
+  }
+};
+
+LOWBIT_INLINE NextCodes next_codes(const WeightView& w, const uint8_t* codes) {
+  return {codes, kPanelRows * w.format.bits / 8};
 }
 
 // ---- codes of the canonical layout: row by row, quads scattered into the panel ----
@@ -102,7 +127,8 @@ inline void row_codes(const WeightView& w, int64_t row, int64_t k0, int64_t colu
 }
 
 template <int kBits>
-inline void gather_panel(const WeightView& w, int64_t panel, const Chunk& chunk, uint8_t* codes) {
+inline const uint8_t* gather_panel(const WeightView& w, int64_t panel, const Chunk& chunk,
+                                   uint8_t* codes) {
   const int64_t first = panel * kPanelRows;
   const int64_t rows = at_most(kPanelRows, w.format.n - first);
   uint8_t row[kMaxChunkColumns + 2 * kLanes] = {};
@@ -113,11 +139,9 @@ inline void gather_panel(const WeightView& w, int64_t panel, const Chunk& chunk,
       std::memcpy(codes + k / 4 * kQuadBytes + r * 4, quads + k, 4);
     }
   }
+  return nullptr;
 }
 
-using FillCodes = void (*)(const WeightView&, int64_t panel, const Chunk&, uint8_t* codes);
-
-// Columns behind those of the chunk hold anything: x is zero there.
 inline FillCodes fill_codes_for(const WeightFormat& f) {
   static constexpr FillCodes kPanels[] = {unpack_panel<1>, unpack_panel<2>, unpack_panel<3>,
                                           unpack_panel<4>, unpack_panel<5>, unpack_panel<6>,
@@ -150,8 +174,8 @@ LOWBIT_INLINE int64_t element_bytes(ElementType type) {
 }
 
 // The values of a group for the rows of a panel, from one value a block of rows.
-inline void gather_values(const WeightView& w, ElementType type, const void* source,
-                          int64_t stride, int64_t panel, int64_t group, float* out) {
+inline void gather_values(const WeightView& w, ElementType type, const void* source, int64_t stride,
+                          int64_t panel, int64_t group, float* out) {
   const int64_t first = panel * kPanelRows;
   const int64_t rows = at_most(kPanelRows, w.format.n - first);
   const int64_t bytes = element_bytes(type);
@@ -227,16 +251,13 @@ inline void split_zeros(const WeightView& w, const PanelGroup& group, IntegerZer
   }
 }
 
-// With a table the codes index numbers of their own: all of the zero is an offset.
-inline void table_zeros(const WeightView& w, const PanelGroup& group, int32_t zero,
-                        IntegerZeros& out) {
+// All of the zero as an offset: w = scale * number + offset.
+inline void offsets_of_zeros(const WeightView& w, const PanelGroup& group, float* offset) {
   for (int v = 0; v < kVectors; ++v) {
     const F32 stored = load(group.zero + v * kLanes);
     const F32 negative = sub(splat(0.0f), stored);
     const bool value = w.format.zero_kind == ZeroKind::kValue;
-    store(out.offset + v * kLanes,
-          value ? stored : mul(load(group.scale + v * kLanes), negative));
-    store_i32(out.zero + v * kLanes, splat_i32(zero));
+    store(offset + v * kLanes, value ? stored : mul(load(group.scale + v * kLanes), negative));
   }
 }
 

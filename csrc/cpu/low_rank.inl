@@ -1,5 +1,5 @@
-// Kernel text of the low-rank term. x . a adds 16 lanes of columns, lane by lane; the product with b
-// has an output in every lane.
+// Kernel text of the low-rank term. x . a adds 16 lanes of columns, lane by lane; the product with
+// b has an output in every lane.
 
 #include "decode_weight.inl"
 

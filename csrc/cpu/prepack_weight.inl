@@ -1,10 +1,12 @@
 // Kernel text of prepack_weight and unpack_weight: codes from canonical rows to panels and back.
-// Plain loops over the 16 rows of a vector, which compilers turn into vector code.
+// Plain loops over a few rows, which compilers turn into vector code.
 //
 // A word of a canonical plane holds 32 / width consecutive columns. The panel keeps these words,
 // one a row, but with the columns in another order inside: column 4 * f + i is field f of byte i.
 
-inline constexpr int kVectorRows = 16;
+// Rows at a time. Their stride is a power of two as often as not, and then all their lines fall
+// into the same few sets of the first-level cache: 16 rows would be more than it has ways.
+inline constexpr int kRows = 8;
 
 // ---- the order of columns in a word ----
 
@@ -106,12 +108,12 @@ LOWBIT_INLINE void for_each_word(const WeightFormat& f, const Visit& visit) {
   }
 }
 
-// ---- one word of 16 rows ----
+// ---- one word of each row ----
 
 template <int kWidth>
-LOWBIT_INLINE void pack_vector(const uint32_t* rows, int64_t stride, int64_t count,
-                               const WordPlace& place, uint32_t* out) {
-  uint32_t lanes[kVectorRows] = {};
+LOWBIT_INLINE void pack_rows(const uint32_t* rows, int64_t stride, int64_t count,
+                             const WordPlace& place, uint32_t* out) {
+  uint32_t lanes[kRows] = {};
   if (place.mask) {
     for (int64_t i = 0; i < count; ++i) {
       const uint32_t* from = rows + i * stride + place.word;
@@ -119,16 +121,16 @@ LOWBIT_INLINE void pack_vector(const uint32_t* rows, int64_t stride, int64_t cou
       if (place.spills) lanes[i] |= from[1] << (32 - place.shift);
     }
   }
-  for (int i = 0; i < kVectorRows; ++i) out[i] = to_panel_order<kWidth>(lanes[i] & place.mask);
+  for (int i = 0; i < kRows; ++i) out[i] = to_panel_order<kWidth>(lanes[i] & place.mask);
 }
 
 // The rows must hold zeros where these codes go.
 template <int kWidth>
-LOWBIT_INLINE void unpack_vector(const uint32_t* in, int64_t count, const WordPlace& place,
-                                 uint32_t* rows, int64_t stride) {
+LOWBIT_INLINE void unpack_rows(const uint32_t* in, int64_t count, const WordPlace& place,
+                               uint32_t* rows, int64_t stride) {
   if (!place.mask) return;
-  uint32_t lanes[kVectorRows];
-  for (int i = 0; i < kVectorRows; ++i) lanes[i] = to_canonical_order<kWidth>(in[i]) & place.mask;
+  uint32_t lanes[kRows];
+  for (int i = 0; i < kRows; ++i) lanes[i] = to_canonical_order<kWidth>(in[i]) & place.mask;
   for (int64_t i = 0; i < count; ++i) {
     uint32_t* to = rows + i * stride + place.word;
     to[0] |= lanes[i] << place.shift;
@@ -136,54 +138,53 @@ LOWBIT_INLINE void unpack_vector(const uint32_t* in, int64_t count, const WordPl
   }
 }
 
-LOWBIT_INLINE void pack_vector(int width, const uint32_t* rows, int64_t stride, int64_t count,
-                               const WordPlace& place, uint32_t* out) {
+LOWBIT_INLINE void pack_rows(int width, const uint32_t* rows, int64_t stride, int64_t count,
+                             const WordPlace& place, uint32_t* out) {
   switch (width) {
     case 1:
-      return pack_vector<1>(rows, stride, count, place, out);
+      return pack_rows<1>(rows, stride, count, place, out);
     case 2:
-      return pack_vector<2>(rows, stride, count, place, out);
+      return pack_rows<2>(rows, stride, count, place, out);
     case 4:
-      return pack_vector<4>(rows, stride, count, place, out);
+      return pack_rows<4>(rows, stride, count, place, out);
     default:
-      return pack_vector<8>(rows, stride, count, place, out);
+      return pack_rows<8>(rows, stride, count, place, out);
   }
 }
 
-LOWBIT_INLINE void unpack_vector(int width, const uint32_t* in, int64_t count,
-                                 const WordPlace& place, uint32_t* rows, int64_t stride) {
+LOWBIT_INLINE void unpack_rows(int width, const uint32_t* in, int64_t count, const WordPlace& place,
+                               uint32_t* rows, int64_t stride) {
   switch (width) {
     case 1:
-      return unpack_vector<1>(in, count, place, rows, stride);
+      return unpack_rows<1>(in, count, place, rows, stride);
     case 2:
-      return unpack_vector<2>(in, count, place, rows, stride);
+      return unpack_rows<2>(in, count, place, rows, stride);
     case 4:
-      return unpack_vector<4>(in, count, place, rows, stride);
+      return unpack_rows<4>(in, count, place, rows, stride);
     default:
-      return unpack_vector<8>(in, count, place, rows, stride);
+      return unpack_rows<8>(in, count, place, rows, stride);
   }
 }
 
 // ---- panels ----
 
-// Rows of the panel from `first` on that a vector covers and the weight has.
-LOWBIT_INLINE int64_t vector_rows(const WeightFormat& f, int64_t first) {
+// How many of the kRows rows from `first` on the weight has.
+LOWBIT_INLINE int64_t count_rows(const WeightFormat& f, int64_t first) {
   const int64_t left = f.n - first;
-  return left < 0 ? 0 : left < kVectorRows ? left : kVectorRows;
+  return left < 0 ? 0 : left < kRows ? left : kRows;
 }
 
-// Panels [begin, end). Sixteen rows at a time: 64 canonical rows would not fit into a cache whose
-// sets their stride makes collide.
+// Panels [begin, end).
 inline void prepack_panels(const WeightFormat& f, const int32_t* canonical, int64_t stride,
                            int32_t* panels, int64_t begin, int64_t end) {
   for (int64_t panel = begin; panel < end; ++panel) {
     auto* out = reinterpret_cast<uint32_t*>(panels) + panel * panel_words(f);
-    for (int64_t row = 0; row < kPanelRows; row += kVectorRows) {
+    for (int64_t row = 0; row < kPanelRows; row += kRows) {
       const int64_t first = panel * kPanelRows + row;
-      const int64_t count = vector_rows(f, first);
+      const int64_t count = count_rows(f, first);
       const auto* rows = reinterpret_cast<const uint32_t*>(canonical) + first * stride;
       for_each_word(f, [&](int width, const WordPlace& place) {
-        pack_vector(width, rows, stride, count, place, out + place.vector + row);
+        pack_rows(width, rows, stride, count, place, out + place.vector + row);
       });
     }
   }
@@ -195,14 +196,14 @@ inline void unpack_panels(const WeightFormat& f, const int32_t* panels, int32_t*
   const int64_t stride = row_words(f.k, f.bits);
   for (int64_t panel = begin; panel < end; ++panel) {
     const auto* in = reinterpret_cast<const uint32_t*>(panels) + panel * panel_words(f);
-    for (int64_t row = 0; row < kPanelRows; row += kVectorRows) {
+    for (int64_t row = 0; row < kPanelRows; row += kRows) {
       const int64_t first = panel * kPanelRows + row;
-      const int64_t count = vector_rows(f, first);
+      const int64_t count = count_rows(f, first);
       if (count == 0) break;
       auto* rows = reinterpret_cast<uint32_t*>(canonical) + first * stride;
       std::memset(rows, 0, static_cast<size_t>(count * stride) * sizeof *rows);
       for_each_word(f, [&](int width, const WordPlace& place) {
-        unpack_vector(width, in + place.vector + row, count, place, rows, stride);
+        unpack_rows(width, in + place.vector + row, count, place, rows, stride);
       });
     }
   }

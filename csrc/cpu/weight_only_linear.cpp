@@ -60,10 +60,9 @@ void read_permutation(const std::optional<Tensor>& t, Device device, int64_t k, 
 DenseView read_factor(const char* name, const Tensor& t, Device device, ElementType x_type,
                       int64_t rows, int64_t columns, std::optional<Tensor>& holder) {
   require_device(kOp, name, t, device);
-  const ElementType type =
-      x_type == ElementType::kFloat32
-          ? require_dtype(kOp, name, t, {ElementType::kFloat32})
-          : require_dtype(kOp, name, t, {x_type, ElementType::kFloat32});
+  const ElementType type = x_type == ElementType::kFloat32
+                               ? require_dtype(kOp, name, t, {ElementType::kFloat32})
+                               : require_dtype(kOp, name, t, {x_type, ElementType::kFloat32});
   require_shape(kOp, name, t, {rows, columns});
   input_pointer(kOp, name, t);  // before a copy reads it
   holder = columns <= 1 || t.stride(1) == 1 ? t : torch::stable::contiguous(t);
@@ -76,8 +75,8 @@ constexpr int64_t kSlabFloats = int64_t{8} << 20;
 constexpr int64_t kGrainElements = int64_t{1} << 16;
 
 template <typename Element>
-void permute_rows(const WeightOnlyLinearParams& p, const int32_t* order, int64_t begin,
-                  int64_t end, Element* out) {
+void permute_rows(const WeightOnlyLinearParams& p, const int32_t* order, int64_t begin, int64_t end,
+                  Element* out) {
   const int64_t k = p.weight.format.k;
   for (int64_t row = begin; row < end; ++row) {
     const auto* source = static_cast<const Element*>(p.x) + row * p.x_stride;
@@ -119,8 +118,8 @@ void run_slab(WeightOnlyLinearParams p, const Extras& extras, const SlabMemory& 
   const WeightFormat& f = p.weight.format;
   if (extras.low_rank) {
     const DenseView x{p.x, p.m, f.k, p.x_stride, p.x_type};
-    low_rank({x, extras.a, extras.b, memory.x_floats.get(), memory.inner.get(),
-              memory.addend.get()});
+    low_rank(
+        {x, extras.a, extras.b, memory.x_floats.get(), memory.inner.get(), memory.addend.get()});
     p.addend = memory.addend.get();
   }
   if (extras.permutation) permute_x(p, extras.permutation, memory.permuted.get());

@@ -11,7 +11,7 @@ def strict() -> bool:
 
 
 def isa() -> str | None:
-    """LOWBIT_ISA, one of native.ISAS: the instruction set of the CPU kernels; None: the best one."""
+    """LOWBIT_ISA, one of native.ISAS: the level of the CPU kernels; None: the best one."""
     return os.environ.get("LOWBIT_ISA", "").strip().lower() or None
 
 

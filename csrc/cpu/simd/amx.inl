@@ -27,7 +27,10 @@ LOWBIT_INLINE void tile_zero() {
 }
 template <int kTile>
 LOWBIT_INLINE void tile_load(const void* p, int64_t stride_bytes) {
-  asm volatile("tileloadd (%1,%2,1), %%tmm%c0" : : "i"(kTile), "r"(p), "r"(stride_bytes) : "memory");
+  asm volatile("tileloadd (%1,%2,1), %%tmm%c0"
+               :
+               : "i"(kTile), "r"(p), "r"(stride_bytes)
+               : "memory");
 }
 template <int kTile>
 LOWBIT_INLINE void tile_store(void* p, int64_t stride_bytes) {

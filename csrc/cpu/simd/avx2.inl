@@ -160,9 +160,7 @@ LOWBIT_INLINE I32 min_i32(I32 a, I32 b) {
 LOWBIT_INLINE I32 max_i32(I32 a, I32 b) {
   return {_mm256_max_epi32(a.lo, b.lo), _mm256_max_epi32(a.hi, b.hi)};
 }
-LOWBIT_INLINE I32 bits_of(F32 a) {
-  return {_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)};
-}
+LOWBIT_INLINE I32 bits_of(F32 a) { return {_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)}; }
 LOWBIT_INLINE I32 round_to_i32(F32 a) {
   return {_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)};
 }

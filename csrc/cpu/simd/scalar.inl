@@ -134,9 +134,8 @@ LOWBIT_INLINE I32 max_i32(I32 a, I32 b) {
 // Arithmetic shift.
 template <int kShift>
 LOWBIT_INLINE I32 shift_signed(I32 a) {
-  return each_lane<I32>([&](int i) {
-    return static_cast<uint32_t>(static_cast<int32_t>(a.lane[i]) >> kShift);
-  });
+  return each_lane<I32>(
+      [&](int i) { return static_cast<uint32_t>(static_cast<int32_t>(a.lane[i]) >> kShift); });
 }
 LOWBIT_INLINE I32 bits_of(F32 a) {
   return each_lane<I32>([&](int i) { return std::bit_cast<uint32_t>(a.lane[i]); });

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from lowbit.bench.arguments import INTERRUPTED, UsageError
 from lowbit.bench.bars.evaluators import Facts, Outcome
 from lowbit.bench.cases import AXES, LINEAR
 from lowbit.bench.entries import peers
-from lowbit.bench.load import load_average, priority
+from lowbit.bench.load import cores, load_average, priority
 from lowbit.bench.models import MODELS
 from lowbit.bench.overhead import OVERHEAD
 from lowbit.formats.numerics import MODES
@@ -80,7 +79,7 @@ def _run(args) -> int:
     except KeyboardInterrupt:
         interrupted = True
     judged = args.assert_bars and not interrupted
-    facts = Facts(os.cpu_count() or 1, peaks)
+    facts = Facts(cores(), peaks)
     outcomes = bars.read(args.op).judge(rows, facts) if judged else []
     _tell(args, results.Run(rows, args.device, args.argv, (load, load_average()), peaks, outcomes))
     missed = any(outcome.passed is False for outcome in outcomes)

@@ -21,17 +21,26 @@ _LINE = 64
 Operands = tuple
 
 
-def rotation(entry: Entry, cold: bool) -> Callable[[], object]:
-    """A call of the entry; when cold, each call takes the next copy of its operands."""
+def rotation(entry: Entry, cold: bool) -> tuple[Callable[[], object], int]:
+    """A call of the entry, and how many products it does.
+
+    When cold, each product takes the next copy of the operands.
+    """
     if not cold:
-        return functools.partial(entry.call, *entry.operands)
+        return functools.partial(entry.call, *entry.operands), 1
+    if entry.graph is not None:
+        return entry.graph(_count(entry)), _count(entry)
     turn = itertools.cycle(copies(entry))
-    return lambda: entry.call(*next(turn))
+    return lambda: entry.call(*next(turn)), 1
+
+
+def _count(entry: Entry) -> int:
+    return min(max(1, -(-_BYTES // max(1, entry.operand_bytes))), _MOST)
 
 
 def copies(entry: Entry) -> list[Operands]:
     """As many copies as are beyond the caches."""
-    count = min(max(1, -(-_BYTES // max(1, entry.operand_bytes))), _MOST)
+    count = _count(entry)
     if entry.another is not None:
         return [entry.operands, *(entry.another() for _ in range(count - 1))]
     if any(t is not None and t.device.type != "cpu" for t in entry.operands):

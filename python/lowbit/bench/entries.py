@@ -77,7 +77,9 @@ class Entry:
     weight is the float matrix that the operands stand for: errors of the computation are measured
     against it, errors of the weight against the original.
     Operands that are not plain tensors (a session, packed parameters) need `another`, which makes
-    the same operands anew in memory of their own, and `nbytes`, their size.
+    the same operands anew in memory of their own, and `nbytes`, their size. Libraries that run
+    graphs have `graph` in its place: graph(count)() is x times each of `count` copies of the weight
+    in one run, as in a model, since their threads sleep between runs.
     arithmetic: "fp32", "bf16" or "int8", what multiplies: the rate is a share of that peak. planes:
     multiplications for each product of the matrices; int8 in one plane is quantized activations.
     """
@@ -88,6 +90,7 @@ class Entry:
     weight: torch.Tensor
     context: Callable = contextlib.nullcontext
     another: Callable[[], tuple] | None = None
+    graph: Callable[[int], Callable[[], object]] | None = None
     nbytes: int | None = None
     arithmetic: str = "fp32"
     planes: int = 1

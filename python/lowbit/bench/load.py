@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _THREADS = Path("/proc/self/task")
+_GROUP = Path("/proc/self/autogroup")
 _NICENESS = -10
 
 
@@ -20,18 +21,41 @@ def load_average() -> float | None:
         return None
 
 
+def cores() -> int:
+    """Cores that this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        return os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def priority() -> Iterator[None]:
     """The threads of this process go before those of others, where the system permits that."""
-    usual = {}
+    usual, usual_group = {}, _group_niceness()
     for thread in _threads():
         with contextlib.suppress(OSError):  # it has ended
             usual[thread] = os.getpriority(os.PRIO_PROCESS, thread)
     _renice(dict.fromkeys(usual, _NICENESS))
+    _renice_group(_NICENESS)
     try:
         yield
     finally:  # threads that were started meanwhile have our priority
         _renice(dict.fromkeys(_threads(), usual.get(os.getpid(), 0)) | usual)
+        _renice_group(usual_group)
+
+
+def _group_niceness() -> int:
+    """Linux may schedule sessions as groups: niceness of a thread counts within its group alone."""
+    with contextlib.suppress(OSError, ValueError):
+        return int(_GROUP.read_text().rpartition(" ")[2])
+    return 0
+
+
+def _renice_group(niceness: int) -> None:
+    with contextlib.suppress(OSError):  # not permitted, or the system has no such groups
+        if _GROUP.exists():
+            _GROUP.write_text(str(niceness))
 
 
 def _renice(niceness: dict[int, int]) -> None:

@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
+from lowbit.bench import huge_pages
 from lowbit.bench.cold import rotation
 from lowbit.bench.entries import Entry
 from lowbit.bench.probe import timed
@@ -45,7 +46,8 @@ class _Turn:
 
     def __init__(self, entry: Entry, cold: bool, device: str, sample_seconds: float):
         self.samples, self._spent = Samples(), 0.0
-        self._entry, self._device, self._work = entry, device, rotation(entry, cold)
+        self._entry, self._device = entry, device
+        self._work, self._products = rotation(entry, cold)
         with entry.context():
             self._work()
             once = timed(self._work, 1, device)
@@ -58,12 +60,13 @@ class _Turn:
         return taken < MIN_SAMPLES or (self._spent < min_time and taken < MAX_SAMPLES)
 
     def take(self) -> float:
+        """Seconds a product."""
         if self._device == "cpu":
             _let_threads_rest()
         with self._entry.context():
             if self._repeats > 1:
                 self._work()  # wakes the entry's own threads
-            return timed(self._work, self._repeats, self._device)
+            return timed(self._work, self._repeats, self._device) / self._products
 
     def accept(self, seconds: float, probes: tuple[float, ...]) -> None:
         if probes and not agree(*probes):
@@ -71,7 +74,7 @@ class _Turn:
             return
         self.samples.seconds.append(seconds)
         self.samples.probes += [statistics.harmonic_mean(probes)] if probes else []
-        self._spent += seconds * self._repeats
+        self._spent += seconds * self._repeats * self._products
 
 
 def _let_threads_rest() -> None:
@@ -101,6 +104,8 @@ def interleave(
     """
     sample_seconds = _PROBED_SAMPLE_SECONDS if read else _SAMPLE_SECONDS
     turns = [_Turn(entry, cold, device, sample_seconds) for entry in entries]
+    if cold and any(entry.another for entry in entries):  # all else lies there already
+        huge_pages.collapse()
     before = read() if read else None
     while waiting := [turn for turn in turns if turn.wants_more(min_time)]:
         for turn in waiting:

@@ -10,10 +10,14 @@ _OPERAND_DTYPES = (None, torch.bfloat16, torch.float16, None)
 _IDS = {name: number for number, name in enumerate(MODES)}
 
 
-def mode_id(op: str, mode: str | None) -> int:
-    """The number that stands for a mode in op schemas; None is `exact`. ValueError if unknown."""
-    if mode is None:
-        return EXACT
+def check_mode(where: str, mode: str | None) -> None:
+    """ValueError unless it names a mode, or is None, which leaves the choice to the call."""
+    if mode is not None:
+        mode_id(where, mode)
+
+
+def mode_id(op: str, mode: str) -> int:
+    """The number that stands for a mode in op schemas. ValueError if unknown."""
     if mode not in _IDS:
         refuse(op, "mode", f"be one of {', '.join(MODES)}", repr(mode))
     return _IDS[mode]

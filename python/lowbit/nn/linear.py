@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lowbit.errors import dtype_name, refuse, require_device, require_integer, require_shape
-from lowbit.formats.numerics import mode_id
+from lowbit.formats.numerics import check_mode
 from lowbit.formats.quantize import quantize_weight
 from lowbit.formats.weight_format import PARTS
 from lowbit.formats.weights import QuantizedWeight, require_quantized
@@ -60,7 +60,7 @@ class QuantLinear(WeightModule):
         prepack: bool = True,
     ):
         require_quantized(_NAME, "weight", weight)
-        mode_id(_NAME, mode)
+        check_mode(_NAME, mode)
         bias = _parameter("bias", bias, (weight.format.n,), weight.device)
         pair = _pair_of(low_rank, weight)
         super().__init__(weight, prepack)

@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from lowbit.errors import dtype_name, refuse
 from lowbit.formats.memory import byte_range
-from lowbit.formats.numerics import mode_id
+from lowbit.formats.numerics import check_mode
 from lowbit.formats.quantize import check_quantizable
 from lowbit.nn.linear import QuantLinear, require_rank
 from lowbit.nn.report import QuantizationReport, QuantizedLayer, progress_bar
@@ -224,7 +224,7 @@ def _address(tensor: torch.Tensor) -> int:
 def _check_before_any_change(
     targets: list[_Found], options: dict, rank: int, mode: str | None
 ) -> None:
-    mode_id(_NAME, mode)
+    check_mode(_NAME, mode)
     require_rank(_NAME, rank)
     check_quantizable(torch.zeros(1, 1), **options)
     for found in targets:
