@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import warnings
+from unittest import mock
 
 import pytest
 import torch
@@ -194,10 +195,14 @@ def test_use_backend_is_no_part_of_a_graph():
     assert called == ["lowbit.weight_only_linear.default"]
 
 
+@pytest.fixture
+def changeable_registry():
+    with mock.patch.dict(registry.BACKENDS), mock.patch.dict(registry.OPS):
+        yield
+
+
 @pytest.mark.parametrize("change", ["a backend", "a row"])
-def test_a_new_backend_or_row_makes_all_threads_ask(asked, monkeypatch, change):
-    monkeypatch.setattr(registry, "BACKENDS", dict(registry.BACKENDS))
-    monkeypatch.setattr(registry, "OPS", dict(registry.OPS))
+def test_a_new_backend_or_row_makes_all_threads_ask(asked, changeable_registry, change):
     first, second = threading.Barrier(2, timeout=10), threading.Barrier(2, timeout=10)
     seen = []
 
@@ -228,8 +233,7 @@ def test_a_new_backend_or_row_makes_all_threads_ask(asked, monkeypatch, change):
 
 
 @pytest.fixture
-def a_faster_backend_is_missing(monkeypatch):
-    monkeypatch.setattr(registry, "BACKENDS", dict(registry.BACKENDS))
+def a_faster_backend_is_missing(monkeypatch, changeable_registry):
     monkeypatch.setattr(OP, "rows", [Kernel("faster", {}, "test"), *OP.rows])
     monkeypatch.setattr(OP, "_chosen", {})
     monkeypatch.setattr(OP, "_warned", set())

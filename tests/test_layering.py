@@ -58,7 +58,9 @@ def headers_that_are_not_stable(root):
 
 
 def simd_outside_simd_h(root):
-    return hits(root, CPP, r"\b_mm\d*_|\b__m\d{3}|immintrin\.h", ("csrc/cpu/simd.h", "csrc/cpu/simd/"))
+    return hits(
+        root, CPP, r"\b_mm\d*_|\b__m\d{3}|immintrin\.h", ("csrc/cpu/simd.h", "csrc/cpu/simd/")
+    )
 
 
 def device_words_outside_device_cuh(root):
@@ -88,13 +90,15 @@ def imports_of(path, root):
 
 
 # What each floor may import of lowbit. A floor is the first part of the path below lowbit/.
-BASE = {"environment", "errors", "native", "registry", "_version"}
+BASE = {"environment", "errors", "native", "backends", "choice", "registry", "_version"}
 FLOORS = {
     "environment": set(),
     "errors": set(),
     "_version": set(),
     "native": {"environment", "errors", "_C", "_version"},
-    "registry": {"environment", "errors", "native"},
+    "backends": {"errors", "native"},
+    "choice": {"backends"},
+    "registry": {"environment", "errors", "native", "backends", "choice"},
     "formats": {"errors", "formats"},
     "ops": {"errors", "registry", "formats", "ops", "triton_kernels"},
 }

@@ -3,6 +3,7 @@
 import threading
 import warnings
 from typing import NamedTuple
+from unittest import mock
 
 import pytest
 import torch
@@ -21,14 +22,14 @@ class Problem(NamedTuple):
 
 
 @pytest.fixture
-def backends(monkeypatch):
+def backends():
     """A fast and a slow test backend on the CPU; `missing` says why each cannot run."""
     missing = {}
-    monkeypatch.setattr(registry, "BACKENDS", dict(registry.BACKENDS))
-    for name, rank in (("slow", 30), ("fast", 40), ("shy", -1)):
-        registry.add_backend(Backend(name, "cpu", rank, lambda device, n=name: missing.get(n)))
-    registry.add_backend(Backend("elsewhere", "cuda", 50, lambda device: None))
-    return missing
+    with mock.patch.dict(registry.BACKENDS):
+        for name, rank in (("slow", 30), ("fast", 40), ("shy", -1)):
+            registry.add_backend(Backend(name, "cpu", rank, lambda device, n=name: missing.get(n)))
+        registry.add_backend(Backend("elsewhere", "cuda", 50, lambda device: None))
+        yield missing
 
 
 @pytest.fixture

@@ -1,81 +1,48 @@
-"""The ops, their kernels, and the choice among them.
+"""The ops and their kernels.
 
 An `Op` is defined once (ops/<op>.py). Each backend's kernel of it is an internal torch op
 `lowbit::<op>__<backend>` that writes into outputs allocated by the public op, and a `Kernel` row
-says what that kernel covers. The public op `lowbit::<op>` has one implementation, the chooser: it
-takes the covering row of the highest rank. Rows decline; kernels never do.
+says what that kernel covers. The public op `lowbit::<op>` is the chooser: it takes the covering row
+of the highest rank. Rows decline; kernels never do. For calls of a kind that the chooser gave to
+the kernel of the CPU library, that library serves the public op itself (csrc/dispatch.h).
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import importlib.util
 import sys
-import threading
 import traceback
 import warnings
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from lowbit import environment, native
+from lowbit.backends import BACKENDS, Backend, add_backend, forced_backend, use_backend
+from lowbit.choice import Choice, Kernel, choose, show
 from lowbit.errors import refuse
+
+__all__ = [
+    "BACKENDS",
+    "LIBRARY",
+    "OPS",
+    "Backend",
+    "Choice",
+    "Kernel",
+    "Op",
+    "SlowPathWarning",
+    "add_backend",
+    "explain",
+    "forced_backend",
+    "use_backend",
+]
 
 LIBRARY = torch.library.Library("lowbit", "DEF")
 OPS: dict[str, Op] = {}
-BACKENDS: dict[str, Backend] = {}
-
-_local = threading.local()
 
 
 class SlowPathWarning(UserWarning):
     """A call runs on a slower kernel than its device offers. Warned once for each reason."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Backend:
-    """Where kernels of one kind run. `missing(device)` tells why they cannot, None if they can."""
-
-    name: str
-    device: str | None  # the torch device type; None: every device
-    rank: int  # the chooser prefers the higher rank; below 0 only use_backend takes it
-    missing: Callable[[torch.device], str | None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Kernel:
-    """A capability row: problem field -> the values that the backend's kernel of an op covers."""
-
-    backend: str
-    covers: Mapping[str, Container]
-    evidence: str  # "modelled", "compiled", "measured on <machine>", as in the support table
-
-    def decline(self, problem: Any) -> str | None:
-        """Why the row does not cover the problem; None if it does."""
-        for field, values in self.covers.items():
-            value = getattr(problem, field)
-            if value not in values:
-                return f"{field} {_show(value)} is not among {_show(values)}"
-        return None
-
-
-@dataclasses.dataclass(frozen=True)
-class Choice:
-    """Which backend would run a call, and why each other one was passed over."""
-
-    op: str
-    problem: Any
-    backend: str | None
-    passed_over: Mapping[str, str]
-    slower_because: str | None  # set when the device offers something faster than the choice
-
-    def __str__(self) -> str:
-        fields = ", ".join(f"{k}={_show(v)}" for k, v in self.problem._asdict().items())
-        lines = [f"{self.op}({fields})", f"  runs on: {self.backend or 'no backend'}"]
-        lines += [f"  not {name}: {reason}" for name, reason in self.passed_over.items()]
-        return "\n".join(lines)
 
 
 class Op:
@@ -86,7 +53,8 @@ class Op:
     allocate(*args) -> the uninitialised results; with fake tensors too
     check(*args)    raises on a call that must be refused (shapes, dtypes, devices; no data)
     reference(*args, *outputs)   pure torch, every device, every case
-    problem(*args)  -> a hashable NamedTuple with a field `device`: what the rows are matched with
+    problem(*args)  -> a hashable NamedTuple with a field `device`: what the rows are matched with.
+                    It reads dtypes, devices, which tensors are given, and numbers, but no shapes
     flatten(*public arguments) -> args, for `explain`
     """
 
@@ -217,7 +185,8 @@ class Op:
         return self.allocate(*args)
 
     def _question(self, args: tuple) -> tuple[Any, str | None]:
-        return self.problem(*args), getattr(_local, "backend", None)
+        """What a choice is remembered by."""
+        return self.problem(*args), forced_backend()
 
     def _kernel(self, args: tuple) -> Callable:
         question = self._question(args)
@@ -239,6 +208,10 @@ class Op:
             self._report_slow(choice)
         return choice.backend
 
+    def choose(self, problem: Any, forced: str | None = None) -> Choice:
+        """The choice for a problem, with reasons. `forced`: the only backend allowed."""
+        return choose(self.name, self.rows, problem, forced)
+
     def _report_slow(self, choice: Choice) -> None:
         reason = f"{self.name} runs on the {choice.backend} kernel: {choice.slower_because}"
         if environment.strict():
@@ -246,68 +219,6 @@ class Op:
         if reason not in self._warned:
             self._warned.add(reason)
             warnings.warn(reason, SlowPathWarning, stacklevel=_frames_to_the_caller())
-
-    def choose(self, problem: Any, forced: str | None = None) -> Choice:
-        """The choice for a problem, with reasons. `forced`: the only backend allowed."""
-        passed_over, slower_because, chosen = {}, None, None
-        for row in self.rows:
-            reason, faster_exists = self._pass_over(row, problem, forced)
-            if chosen is None and reason is None:
-                chosen = row.backend
-                continue
-            passed_over[row.backend] = reason or f"{chosen} is preferred"
-            if chosen is None and faster_exists:
-                slower_because = slower_because or f"no {row.backend} kernel, because {reason}"
-        slower_because = None if forced else slower_because
-        return Choice(self.name, problem, chosen, passed_over, slower_because)
-
-    def _pass_over(self, row: Kernel, problem: Any, forced: str | None) -> tuple[str | None, bool]:
-        """(why the row is passed over or None, whether its device has such kernels at all)."""
-        backend = BACKENDS[row.backend]
-        if forced not in (None, row.backend):
-            return f"use_backend({forced!r}) is in force", False
-        if backend.device not in (None, problem.device.type):
-            return f"it runs on {backend.device}, not on {problem.device.type}", False
-        if forced is None and backend.rank < 0:
-            return f"it runs only under use_backend({row.backend!r})", False
-        reason = backend.missing(problem.device) or row.decline(problem)
-        return reason, reason is not None
-
-
-def add_backend(backend: Backend) -> None:
-    """Make a backend known to the chooser."""
-    BACKENDS[backend.name] = backend
-    native.forget_choices(everywhere=True)
-
-
-def forced_backend() -> str | None:
-    """The backend that use_backend forces in this thread."""
-    return getattr(_local, "backend", None)
-
-
-@contextlib.contextmanager
-def use_backend(name: str | None) -> Iterator[None]:
-    """Within the block every lowbit op of this thread runs on the named backend, or raises.
-
-    Read when an op runs, so compiled graphs honour it; in a function that torch.compile traces it
-    breaks the graph. None: the chooser decides again.
-    Raises ValueError for an unknown name.
-    """
-    if name is not None and name not in BACKENDS:
-        refuse("use_backend", "name", f"be one of {', '.join(BACKENDS)}", repr(name))
-    if torch.compiler.is_dynamo_compiling():
-        torch._dynamo.graph_break(msg="lowbit.use_backend takes effect around a compiled call only")
-    previous = forced_backend()
-    _force(name)
-    try:
-        yield
-    finally:
-        _force(previous)
-
-
-def _force(name: str | None) -> None:
-    _local.backend = name
-    native.forget_choices()  # of this thread, as they were made for another backend in force
 
 
 def explain(op: str, *args: Any, **kwargs: Any) -> Choice:
@@ -325,7 +236,7 @@ def explain(op: str, *args: Any, **kwargs: Any) -> Choice:
 
 
 def _kind(tensor: torch.Tensor) -> str:
-    return f"{_show(tensor.dtype)} {list(tensor.shape)} on {tensor.device}"
+    return f"{show(tensor.dtype)} {list(tensor.shape)} on {tensor.device}"
 
 
 def _frames_to_the_caller() -> int:
@@ -350,46 +261,6 @@ def _nothing(*args: Any) -> None:
     """What an op does to tensors without memory when its results are given."""
 
 
-def _show(value: Any) -> str:
-    if isinstance(value, (set, frozenset, tuple, list)):
-        return ", ".join(sorted(_show(v) for v in value))
-    if isinstance(value, range):
-        return f"{value.start}..{value.stop - 1}"
-    return str(value).removeprefix("torch.")
-
-
-_NO_GPU = "torch sees no CUDA device; run on a machine with an NVIDIA GPU and a CUDA build of torch"
-
-
-def _library_missing(name: str) -> Callable[[torch.device], str | None]:
-    def missing(device: torch.device) -> str | None:
-        library = native.load(name)
-        if library.loaded:
-            return None
-        return f"{library.reason}; {library.remedy}" if library.remedy else library.reason
-
-    return missing
-
-
-def _cuda_missing(device: torch.device) -> str | None:
-    absent = _library_missing("_ops_cuda")(device)
-    if absent or device.type != "cuda":
-        return absent
-    if not torch.cuda.is_available():
-        return _NO_GPU
-    major, minor = torch.cuda.get_device_capability(device)
-    if native.cuda_arch_supported(major, minor):
-        return None
-    remedy = f"rebuild with LOWBIT_CUDA_ARCHS including {major}{minor}"
-    return f"the CUDA kernels were not built for sm_{major}{minor}; {remedy}"
-
-
-def _triton_missing(device: torch.device) -> str | None:
-    if importlib.util.find_spec("triton") is None:
-        return "triton is not installed; pip install triton"
-    return None if torch.cuda.is_available() else _NO_GPU
-
-
 # They ask and set the instruction set of the CPU kernels (csrc/cpu/isa.cpp); see native.use_isa.
 LIBRARY.define("_cpu_isa(str request) -> str")
 LIBRARY.define("_cpu_default_isa(str request) -> str")
@@ -397,7 +268,3 @@ LIBRARY.define("_cpu_forget_choices_address() -> int")
 # Bytes and operations a second at most (csrc/cpu/probe.cpp); see bench/probe.py.
 LIBRARY.define("_probe_read(Tensor buffer) -> float")
 LIBRARY.define("_probe_peak(str kind) -> float")
-add_backend(Backend("reference", None, 0, lambda device: None))
-add_backend(Backend("cpu", "cpu", 20, _library_missing("_ops_cpu")))
-add_backend(Backend("cuda", "cuda", 20, _cuda_missing))
-add_backend(Backend("triton", "cuda", 10, _triton_missing))
