@@ -71,7 +71,7 @@ void run_backward(const WeightOnlyLinearBackwardParams& p) {
   const WeightFormat& f = p.weight.format;
   BackwardPass pass{};
   pass.params = &p;
-  pass.chunks = cut_columns(f, kMaxChunkColumns, kLanes);
+  pass.chunks = cut_columns(f, kSpanColumns, kLanes);
   pass.span_chunks = kSpanColumns / pass.chunks.columns;
   pass.spans = ceil_div(pass.chunks.count, pass.span_chunks);
   const int64_t row_bytes = std::max<int64_t>(f.n, 1) * int64_t{sizeof(float)};
