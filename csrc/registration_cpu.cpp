@@ -20,6 +20,11 @@ void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& sc
                         const OptionalTensor& low_rank_b, const std::vector<int64_t>& format,
                         int64_t numerics, const Tensor& out);
 
+void weight_only_linear_backward(const Tensor& grad, const Tensor& qweight, const Tensor& scales,
+                                 const OptionalTensor& zeros, const OptionalTensor& table,
+                                 const OptionalTensor& s0, const std::vector<int64_t>& format,
+                                 const Tensor& out);
+
 double probe_read(const Tensor& buffer);
 double probe_peak(std::string kind);
 
@@ -33,6 +38,8 @@ STABLE_TORCH_LIBRARY_IMPL(lowbit, CPU, m) {
   using namespace lowbit;
   register_op<"dequantize_weight", "cpu", &cpu::dequantize_weight, WholeWeight>(m);
   register_op<"weight_only_linear", "cpu", &cpu::weight_only_linear, RowsOfOutputs>(m);
+  register_op<"weight_only_linear_backward", "cpu", &cpu::weight_only_linear_backward,
+              RowsOfInputs>(m);
   m.impl("prepack_weight__cpu", TORCH_BOX(&cpu::prepack_weight));
   m.impl("unpack_weight__cpu", TORCH_BOX(&cpu::unpack_weight));
   m.impl("_probe_read", TORCH_BOX(&cpu::probe_read));

@@ -8,15 +8,19 @@
 
 namespace lowbit {
 
-// x's shape with the n of the weight as its last dimension, in x's dtype.
-struct RowsOfOutputs {
+// x's shape with the field n or k of the format as its last dimension, in x's dtype.
+template <size_t kField>
+struct RowsOf {
   static Tensor allocate(const char* op, const Tensor& x, const auto&... others) {
     const auto& format = std::get<const std::vector<int64_t>&>(std::tie(others...));
     std::vector<int64_t> shape(x.sizes().begin(), x.sizes().end());
-    if (!shape.empty()) shape.back() = format[2];  // else the kernel refuses x
+    if (!shape.empty()) shape.back() = format[kField];  // else the kernel refuses x
     return empty(op, shape, x.scalar_type(), x.device());
   }
 };
+
+using RowsOfOutputs = RowsOf<2>;
+using RowsOfInputs = RowsOf<3>;
 
 // The weight itself: [n, k] in the dtype asked for.
 struct WholeWeight {

@@ -41,11 +41,6 @@ def test_case(op, case, runner):
     check(op, runner, case)
 
 
-@pytest.mark.parametrize("case", CASES[OP + "_backward"], ids=str)
-def test_backward_case(case):
-    check(OP + "_backward", "reference", case)
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("bits", [3, 4, 8])

@@ -2,10 +2,9 @@
 #include "linear.h"
 
 #include <algorithm>
-#include <memory>
-#include <new>
 
 #include "../torch_checks.h"
+#include "aligned_memory.h"
 #include "simd.h"
 
 namespace lowbit::cpu {
@@ -23,25 +22,10 @@ constexpr int64_t kGrainProducts = int64_t{1} << 18;
 // Elements of x that a thread should convert at least.
 constexpr int64_t kGrainElements = int64_t{1} << 15;
 
-constexpr int64_t round_up(int64_t value, int64_t to) { return ceil_div(value, to) * to; }
-
 LinearKernel choose_kernel(const WeightOnlyLinearParams& p) {
   const Isa isa = current_isa();
   if (p.mode == LinearMode::kInt8x2) return linear_int8x2(isa, p.m);
   return p.mode == LinearMode::kBFloat16 ? linear_bf16(isa) : linear_exact(isa);
-}
-
-Chunks cut_columns(const WeightFormat& f, const LinearKernel& kernel) {
-  const int64_t group = std::min(f.block_k, f.k);
-  Chunks chunks{};
-  chunks.columns = std::min(kernel.max_columns, group);
-  chunks.step = std::min(kernel.tile_columns, round_up(chunks.columns, kLanes));
-  chunks.width = round_up(chunks.columns, chunks.step);
-  chunks.per_group = ceil_div(group, chunks.columns);
-  const int64_t before = scale_columns(f) - 1;
-  const int64_t last = f.k - before * f.block_k;
-  chunks.count = before * chunks.per_group + ceil_div(last, chunks.columns);
-  return chunks;
 }
 
 // x rows of a task: many, to decode a panel seldom, but tasks for every thread.
@@ -52,17 +36,12 @@ int64_t choose_block_rows(int64_t rows, int64_t row_bytes, int64_t panels) {
   return std::clamp(std::min(cached, shared), kTileRows, kMaxBlockRows);
 }
 
-struct AlignedDelete {
-  void operator()(uint8_t* p) const { ::operator delete[](p, std::align_val_t{64}); }
-};
-
 // The packed x of a pass and its side values.
 class PassMemory {
  public:
   PassMemory(const Chunks& chunks, int64_t rows, int64_t row_bytes)
       : values_(chunks.count * round_up(rows, kTileRows)), row_bytes_(row_bytes) {
-    const auto bytes = static_cast<size_t>(values_ * (row_bytes + 3 * int64_t{sizeof(float)}));
-    memory_.reset(static_cast<uint8_t*>(::operator new[](bytes, std::align_val_t{64})));
+    memory_ = aligned_memory(values_ * (row_bytes + 3 * int64_t{sizeof(float)}));
   }
   void give(LinearPass& pass) const {
     pass.x = memory_.get();
@@ -74,7 +53,7 @@ class PassMemory {
  private:
   int64_t values_;
   int64_t row_bytes_;
-  std::unique_ptr<uint8_t[], AlignedDelete> memory_;
+  AlignedMemory memory_;
 };
 
 void run_pass(const LinearPass& pass, const LinearKernel& kernel) {
@@ -93,7 +72,7 @@ void run_linear(const WeightOnlyLinearParams& p) {
   const LinearKernel kernel = choose_kernel(p);
   LinearPass pass{};
   pass.params = &p;
-  pass.chunks = cut_columns(p.weight.format, kernel);
+  pass.chunks = cut_columns(p.weight.format, kernel.max_columns, kernel.tile_columns);
   pass.row_bytes = pass.chunks.width * kernel.column_bytes;
   const int64_t whole_row = pass.chunks.count * pass.row_bytes;
   const int64_t pass_rows =

@@ -1,30 +1,19 @@
 // What the kernel texts of weight_only_linear share: the geometry of a pass over x, and the two
-// entries of a kernel.
+// entries of a kernel. Products are summed over a chunk of columns; then the scale is applied and
+// the chunk is added to the output. The order is the same for every M and task split.
 #pragma once
 
 #include "../weight_only_linear.h"
+#include "chunks.h"
 #include "isa.h"
 
 namespace lowbit::cpu {
-
-// Products are summed over a chunk of columns, which lies in one scale group; then the scale is
-// applied and the chunk is added to the output. The order is the same for every M and task split.
-inline constexpr int64_t kMaxChunkColumns = 128;
 
 // x rows of a task: their outputs of one panel stay in the cache nearest to the core.
 inline constexpr int64_t kMaxBlockRows = 128;
 
 // Tiles take 16 rows, and their last ones may be padding.
 inline constexpr int64_t kTileRows = 16;
-
-// How K is cut into chunks: a group of block_k columns is cut every `columns` columns.
-struct Chunks {
-  int64_t columns;
-  int64_t width;  // columns rounded up to whole steps: what x and a decoded panel store
-  int64_t step;   // columns of one tile
-  int64_t per_group;
-  int64_t count;
-};
 
 // Rows [first_row, first_row + rows) of x, converted once for all panels, and their tasks: task t
 // is panel t % panels of row block t / panels.

@@ -1,5 +1,6 @@
 // fp32 products: the modes exact and fp16, and bf16 where there are no bfloat16 dot products.
 
+#include "dot_tile.inl"
 #include "linear_panel.inl"
 
 // A panel of 64 columns is 16 KiB, half of the smallest first cache.
@@ -42,52 +43,12 @@ inline F32 table_of_mode(const WeightView& w, LinearMode mode) {
   return load(numbers);
 }
 
-// The numbers t - z that the scale multiplies, or with the zero kind value the weights themselves,
-// as [column][64 rows].
-template <bool kTable>
-LOWBIT_INLINE void fill_numbers(const WeightView& w, F32 table, const uint8_t* codes,
-                                const PanelGroup& group, int64_t columns, float* panel) {
-  const bool value = w.format.zero_kind == ZeroKind::kValue;
-  for (int v = 0; v < kVectors; ++v) {
-    const F32 scale = load(group.scale + v * kLanes);
-    const F32 zero = load(group.zero + v * kLanes);
-    for (int64_t k = 0; k < columns; k += 4) {
-      const I32 quad = load_i32(codes + k / 4 * kQuadBytes + v * 64);
-      float* out = panel + k * kPanelRows + v * kLanes;
-      const auto put = [&](int i, I32 code) {
-        const F32 t = kTable ? lookup(table, code) : to_float(code);
-        store(out + i * kPanelRows, value ? add(mul(t, scale), zero) : sub(t, zero));
-      };
-      const I32 byte = splat_i32(255);
-      put(0, bit_and(quad, byte));
-      put(1, bit_and(shift_right<8>(quad), byte));
-      put(2, bit_and(shift_right<16>(quad), byte));
-      put(3, shift_right<24>(quad));
-    }
-  }
-}
-
 // sums[row][64] += scale * (x[row] . panel), for some rows and vectors.
 template <int kRows, int kColumnVectors>
 LOWBIT_INLINE void multiply_tile(const float* x, int64_t width, const float* panel,
                                  const float* scale, int64_t columns, float* sums) {
   F32 acc[kRows][kColumnVectors];
-  LOWBIT_UNROLL
-  for (int r = 0; r < kRows; ++r) {
-    LOWBIT_UNROLL
-    for (int v = 0; v < kColumnVectors; ++v) acc[r][v] = splat(0.0f);
-  }
-  for (int64_t k = 0; k < columns; ++k) {
-    F32 w[kColumnVectors];
-    LOWBIT_UNROLL
-    for (int v = 0; v < kColumnVectors; ++v) w[v] = load_once(panel + k * kPanelRows + v * kLanes);
-    LOWBIT_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      const F32 x_part = splat(x[r * width + k]);
-      LOWBIT_UNROLL
-      for (int v = 0; v < kColumnVectors; ++v) acc[r][v] = fma(x_part, w[v], acc[r][v]);
-    }
-  }
+  dot_tile(x, width, panel, kPanelRows, columns, acc);
   LOWBIT_UNROLL
   for (int v = 0; v < kColumnVectors; ++v) {
     const F32 s = load(scale + v * kLanes);
@@ -133,6 +94,11 @@ inline void multiply_exact(const LinearPass& pass, int64_t begin, int64_t end) {
   alignas(64) float sums[kMaxBlockRows * kPanelRows];
   alignas(64) float ones[kPanelRows];
   for (float& one : ones) one = 1.0f;
+  // t - z, which the scale multiplies after the sum; of the zero kind value the weight itself.
+  const bool whole = w.format.zero_kind == ZeroKind::kValue;
+  const auto number = [=](F32 t, F32 scale, F32 zero) {
+    return whole ? add(mul(t, scale), zero) : sub(t, zero);
+  };
   PanelGroup group;
   for (int64_t index = begin; index < end; ++index) {
     const LinearTask task = linear_task(pass, index);
@@ -141,13 +107,8 @@ inline void multiply_exact(const LinearPass& pass, int64_t begin, int64_t end) {
       const Chunk chunk = chunk_at(pass.chunks, w.format, c);
       if (c % pass.chunks.per_group == 0) load_panel_group(w, task.panel, chunk.group, group);
       fill_codes(w, task.panel, chunk, codes);
-      const int64_t columns = (chunk.columns + 3) & -4;
-      if (w.table) {
-        fill_numbers<true>(w, table, codes, group, columns, panel);
-      } else {
-        fill_numbers<false>(w, table, codes, group, columns, panel);
-      }
-      const float* scale = w.format.zero_kind == ZeroKind::kValue ? ones : group.scale;
+      decode_panel(w, table, codes, group, chunk.columns, number, panel);
+      const float* scale = whole ? ones : group.scale;
       const auto* x = reinterpret_cast<const float*>(x_row(pass, c, task.row));
       multiply_chunk<kExactRows>(x, pass.chunks.width, task.rows, panel, scale, chunk.columns,
                                  sums);

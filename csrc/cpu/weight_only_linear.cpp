@@ -7,31 +7,12 @@
 #include "../torch_checks.h"
 #include "linear.h"
 #include "low_rank.h"
+#include "matrix_rows.h"
 
 namespace lowbit::cpu {
 namespace {
 
 constexpr const char* kOp = "weight_only_linear";
-
-// Rows of x as [M, k] with one row stride and dense rows; a copy where x has no such view.
-Tensor matrix_rows(const Tensor& x, int64_t& stride) {
-  const int64_t last = x.dim() - 1;
-  bool regular = x.size(last) <= 1 || x.stride(last) == 1;
-  int64_t outer = -1;  // innermost leading dimension longer than 1 so far
-  stride = x.size(last);
-  for (int64_t i = last - 1; i >= 0; --i) {
-    if (x.size(i) == 1) continue;
-    if (outer < 0) {
-      stride = x.stride(i);
-    } else {
-      regular = regular && x.stride(i) == x.stride(outer) * x.size(outer);
-    }
-    outer = i;
-  }
-  if (regular) return x;
-  stride = x.size(last);
-  return torch::stable::contiguous(x);
-}
 
 // What a call has besides a plain linear. x, low-rank factors and out are of the logical columns;
 // the permutation orders x as the columns of the weight are stored.
@@ -151,20 +132,6 @@ void read_bias(const std::optional<Tensor>& bias, Device device, WeightOnlyLinea
   p.bias_stride = bias->stride(0);
 }
 
-void require_out(const Tensor& out, const Tensor& x, Device device,
-                 const WeightOnlyLinearParams& p) {
-  require_device(kOp, "out", out, device);
-  require_dtype(kOp, "out", out, {p.x_type});
-  const int64_t last = x.dim() - 1;
-  bool same = out.dim() == x.dim() && out.size(last) == p.weight.format.n;
-  for (int64_t i = 0; same && i < last; ++i) same = out.size(i) == x.size(i);
-  LOWBIT_CHECK(same, kOp, "out",
-               "have x's shape " + shape_text(x) + " with the last dimension " +
-                   std::to_string(p.weight.format.n),
-               shape_text(out));
-  require_contiguous(kOp, "out", out);
-}
-
 }  // namespace
 
 void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& scales,
@@ -198,7 +165,7 @@ void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& sc
         read_factor("low_rank_b", *low_rank_b, device, p.x_type, p.weight.format.n, rank, b_holder);
     extras.low_rank = rank > 0;
   }
-  require_out(out, x, device, p);
+  require_rows_like(kOp, "x", x, p.weight.format.n, out);
   p.m = x.numel() / k;
   if (p.m == 0 || p.weight.format.n == 0) return;
   input_pointer(kOp, "x", x);  // before a copy reads it

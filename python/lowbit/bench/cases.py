@@ -288,6 +288,28 @@ def _modes() -> list[Case]:
     return cases
 
 
+def _gradients() -> list[Case]:
+    """Every weight in panels; weights of several panels with many rows of grad; tall blocks."""
+    change = dataclasses.replace
+    cases = [Case(BACKWARD, change(weight, layout="panels")) for weight in WEIGHTS]
+    several = [
+        WeightSpec(n=131, k=211, bits=5, block_k=48, zeros="code"),
+        WeightSpec(n=128, k=150, bits=2, block_k=7, zeros="value", zero_dtype=torch.float16),
+        WeightSpec(n=65, k=300, block_k=200, table="random", zeros="midpoint"),
+    ]
+    cases += [
+        Case(BACKWARD, change(weight, layout=layout), (rows,), dtype)
+        for weight, dtype in zip(several, X_DTYPES, strict=True)
+        for layout in LAYOUTS
+        for rows in (0, 1, 5, 17, 40, 97, 210)
+    ]
+    tall = [WeightSpec(n=1100, k=40, block_n=block, zeros="code") for block in (0, 600, 300)]
+    cases += [
+        Case(BACKWARD, change(weight, layout=layout), (3,)) for weight in tall for layout in LAYOUTS
+    ]
+    return cases
+
+
 def _addends() -> list[Case]:
     """Biases, low-rank pairs and permutations, alone and together."""
     base = Case(LINEAR, WeightSpec(zeros="code"))
@@ -340,10 +362,7 @@ def _mixed(op: str, count: int) -> list[Case]:
 def _linear_cases(op: str) -> tuple[Case, ...]:
     cases = [Case(op, w) for w in WEIGHTS]
     cases += [Case(op, w, rows=(1,), dtype=torch.bfloat16) for w in _formats()[::3]]
-    if op == LINEAR:
-        cases += _modes() + _addends()
-    else:
-        cases += [Case(op, dataclasses.replace(w, layout="panels")) for w in WEIGHTS[::2]]
+    cases += _modes() + _addends() if op == LINEAR else _gradients()
     return tuple(dict.fromkeys(cases + _inputs(op) + _mixed(op, 60)))
 
 
