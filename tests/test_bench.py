@@ -133,13 +133,13 @@ def test_native_probe_checks_its_arguments():
     if not native.load("_ops_cpu").loaded:
         pytest.skip("the CPU kernels are not built")
     read, peak = torch.ops.lowbit._probe_read, torch.ops.lowbit._probe_peak
-    with pytest.raises(RuntimeError, match="_probe_read: buffer must be float32, got float64"):
+    with pytest.raises(ValueError, match="_probe_read: buffer must be float32, got float64"):
         read(torch.ones(1 << 20, dtype=torch.float64))
-    with pytest.raises(RuntimeError, match="_probe_read: buffer must be contiguous"):
+    with pytest.raises(ValueError, match="_probe_read: buffer must be contiguous"):
         read(torch.ones(1 << 20)[::2])
-    with pytest.raises(RuntimeError, match="buffer must have at least .* a thread, got 1"):
+    with pytest.raises(ValueError, match="buffer must have at least .* a thread, got 1"):
         read(torch.ones(1))
-    with pytest.raises(RuntimeError, match="_probe_peak: kind must be fma, .*, got 'x'"):
+    with pytest.raises(ValueError, match="_probe_peak: kind must be fma, .*, got 'x'"):
         peak("x")
 
 

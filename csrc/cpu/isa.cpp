@@ -76,8 +76,9 @@ int parse_request(const char* op, const std::string& request) {
   for (int i = 0; i <= static_cast<int>(best_isa()); ++i) {
     available.append(", ").append(kNames[static_cast<size_t>(i)]);
   }
-  refuse(op, "request", "be '', auto or an instruction set of this CPU and build" + available, "'",
-         request, "'");
+  const std::string need = "be '', auto or an instruction set of this CPU and build" + available;
+  // The name may well be right, so this is no ValueError.
+  throw std::runtime_error(sentence(op, "request", need, "'", request, "'"));
 }
 
 }  // namespace

@@ -113,7 +113,7 @@ def test_mixed_devices_are_refused():
     weight = random_weight(4, 64, 4)
     qweight, scales, *rest = weight.tensors
     out = torch.empty(4, 64, device=CUDA)
-    with pytest.raises(RuntimeError, match="dequantize_weight: scales must be on cuda:0, got cpu"):
+    with pytest.raises(ValueError, match="dequantize_weight: scales must be on cuda:0, got cpu"):
         torch.ops.lowbit.dequantize_weight__cuda(
             qweight.to(CUDA), scales, *rest, weight.format, torch.float32, out
         )
