@@ -49,10 +49,7 @@ class CallKind {
   }
   void add(ScalarType dtype) { add(static_cast<int64_t>(dtype)); }
   void add(const Tensor& tensor) {
-    int32_t dtype = 0, device_index = 0;
-    TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(tensor.get(), &dtype));
-    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(tensor.get(), &device_index));
-    add(int64_t{device_index} << 32 | dtype);
+    add(int64_t{tensor.get_device_index()} << 32 | dtype_number(tensor));
   }
   void add(const std::optional<Tensor>& tensor) { tensor ? add(*tensor) : add(int64_t{-1}); }
   void add(const std::vector<int64_t>& numbers) {

@@ -15,7 +15,7 @@ struct RowsOf {
     const auto& format = std::get<const std::vector<int64_t>&>(std::tie(others...));
     std::vector<int64_t> shape(x.sizes().begin(), x.sizes().end());
     if (!shape.empty()) shape.back() = format[kField];  // else the kernel refuses x
-    return empty(op, shape, x.scalar_type(), x.device());
+    return empty(op, shape, dtype_number(x), x);
   }
 };
 
@@ -27,7 +27,8 @@ struct WholeWeight {
   static Tensor allocate(const char* op, const Tensor& qweight, const auto&... others) {
     const auto inputs = std::tie(others...);
     const auto& format = std::get<const std::vector<int64_t>&>(inputs);
-    return empty(op, {format[2], format[3]}, std::get<const ScalarType&>(inputs), qweight.device());
+    const auto dtype = std::get<const ScalarType&>(inputs);
+    return empty(op, {format[2], format[3]}, dtype_number(dtype), qweight);
   }
 };
 

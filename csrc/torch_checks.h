@@ -133,6 +133,18 @@ inline ScalarType scalar_type_of(ElementType type) {
   return ScalarType::Undefined;
 }
 
+// torch's number of a dtype. Two calls compare it, where Tensor::scalar_type() asks torch for the
+// numbers of one dtype after the other.
+inline int32_t dtype_number(const Tensor& t) {
+  int32_t number = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(t.get(), &number));
+  return number;
+}
+
+inline int32_t dtype_number(ScalarType type) {
+  return torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
+}
+
 inline std::string dtype_choice_text(std::initializer_list<ElementType> types) {
   std::string text;
   size_t left = types.size();
@@ -154,7 +166,11 @@ inline ElementType require_dtype(const char* op, const char* argument, ScalarTyp
 
 inline ElementType require_dtype(const char* op, const char* argument, const Tensor& t,
                                  std::initializer_list<ElementType> allowed) {
-  return require_dtype(op, argument, t.scalar_type(), allowed);
+  const int32_t number = dtype_number(t);
+  for (ElementType type : allowed) {
+    if (number == dtype_number(scalar_type_of(type))) return type;
+  }
+  return require_dtype(op, argument, t.scalar_type(), allowed);  // refuses
 }
 
 // ---- device, shape, strides ----
@@ -175,18 +191,16 @@ inline void require_device(const char* op, const char* argument, const Tensor& t
 
 inline void require_shape(const char* op, const char* argument, const Tensor& t,
                           std::initializer_list<int64_t> shape) {
-  bool same = t.dim() == static_cast<int64_t>(shape.size());
-  for (size_t i = 0; same && i < shape.size(); ++i) {
-    same = t.size(static_cast<int64_t>(i)) == shape.begin()[i];
-  }
-  LOWBIT_CHECK(same, op, argument, "have shape " + shape_text(shape.begin(), shape.size()),
-               shape_text(t));
+  const auto sizes = t.sizes();
+  LOWBIT_CHECK(std::equal(sizes.begin(), sizes.end(), shape.begin(), shape.end()), op, argument,
+               "have shape " + shape_text(shape.begin(), shape.size()), shape_text(t));
 }
 
+// For a tensor that has a dimension.
 inline void require_dense_rows(const char* op, const char* argument, const Tensor& t) {
-  const int64_t last = t.dim() - 1;
-  LOWBIT_CHECK(t.size(last) <= 1 || t.stride(last) == 1, op, argument,
-               "have unit stride along its last dimension", "stride ", t.stride(last),
+  const int64_t stride = t.strides().back();
+  LOWBIT_CHECK(stride == 1 || t.sizes().back() <= 1, op, argument,
+               "have unit stride along its last dimension", "stride ", stride,
                "; call .contiguous()");
 }
 
@@ -199,9 +213,9 @@ inline void require_contiguous(const char* op, const char* argument, const Tenso
 inline void require_memory(const char* op, const char* argument, const Tensor& t,
                            const void* data) {
   if (t.numel() == 0) return;
-  int64_t last = t.storage_offset();
-  for (int64_t i = 0; i < t.dim(); ++i) last += (t.size(i) - 1) * t.stride(i);
-  int64_t storage_bytes = 0;
+  const auto sizes = t.sizes(), strides = t.strides();
+  int64_t last = t.storage_offset(), storage_bytes = 0;
+  for (size_t i = 0; i < sizes.size(); ++i) last += (sizes[i] - 1) * strides[i];
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(t.get(), &storage_bytes));
   const auto element_size = static_cast<int64_t>(t.element_size());
   LOWBIT_CHECK(data != nullptr && (last + 1) * element_size <= storage_bytes, op, argument,
@@ -222,24 +236,22 @@ inline void* output_pointer(const char* op, const char* argument, const Tensor& 
   return data;
 }
 
-// A new dense tensor, uninitialised.
-inline Tensor empty(const char* op, const std::vector<int64_t>& shape, ScalarType dtype,
-                    Device device) {
-  using torch::stable::detail::from;
-  using torch::stable::detail::to;
+// A new dense tensor on the device of another, uninitialised; `dtype` is torch's number.
+inline Tensor empty(const char* op, const std::vector<int64_t>& shape, int32_t dtype,
+                    const Tensor& beside) {
+  int32_t device_type = 0, device_index = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(beside.get(), &device_type));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(beside.get(), &device_index));
   std::vector<int64_t> strides(shape.size(), 1);
   bool fits = true;
   for (size_t i = shape.size(); i-- > 1;) {
     fits &= !__builtin_mul_overflow(strides[i], std::max(shape[i], int64_t{1}), &strides[i - 1]);
   }
+  const auto dim = static_cast<int64_t>(shape.size());
   AtenTensorHandle made = nullptr;
-  const auto make = [&] {
-    const auto dim = static_cast<int64_t>(shape.size());
-    return aoti_torch_empty_strided(dim, shape.data(), strides.data(), to<int32_t>(from(dtype)),
-                                    to<int32_t>(from(device.type())), device.index(), &made);
-  };
-  if (!fits || make() != TORCH_SUCCESS) [[unlikely]] {
-    throw std::runtime_error(sentence(op, "the result", "fit into memory", dtype_text(dtype), ' ',
+  if (!fits || aoti_torch_empty_strided(dim, shape.data(), strides.data(), dtype, device_type,
+                                        device_index, &made) != TORCH_SUCCESS) [[unlikely]] {
+    throw std::runtime_error(sentence(op, "the result", "fit into memory", "shape ",
                                       shape_text(shape.data(), shape.size())));
   }
   return Tensor(made);
