@@ -245,7 +245,9 @@ def test_bench_writes_json_with_raw_samples(capsys, tmp_path):
     ]
     assert {row["case"].split()[0] for row in own} == {"M=1", "M=3"}
     for row in own:
-        assert len(row["samples"]) >= 5 and min(row["samples"]) > 0
+        # On a crowded machine samples are dropped, and the row counts them.
+        assert len(row["samples"]) >= 5 or row["dropped"]
+        assert min(row["samples"]) > 0
         assert row["compute_error"] < 1e-5 and 4 < row["bits"] < 6 and row["bandwidth"] > 0
 
 
