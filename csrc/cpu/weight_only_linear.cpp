@@ -161,7 +161,9 @@ void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& sc
                std::string("be a tensor, as ") + (low_rank_a ? "low_rank_a" : "low_rank_b") + " is",
                "None");
   if (low_rank_a) {
-    const int64_t rank = low_rank_a->dim() == 2 ? low_rank_a->size(0) : 0;
+    LOWBIT_CHECK(low_rank_a->dim() == 2, kOp, "low_rank_a",
+                 "have shape [r, " + std::to_string(k) + "]", shape_text(*low_rank_a));
+    const int64_t rank = low_rank_a->size(0);
     extras.a = read_factor("low_rank_a", *low_rank_a, device, p.x_type, rank, k, a_holder);
     extras.b =
         read_factor("low_rank_b", *low_rank_b, device, p.x_type, p.weight.format.n, rank, b_holder);
