@@ -183,9 +183,6 @@ LOWBIT_INLINE I32 lookup_bytes(ByteTable table, I32 bytes) {
   return {_mm256_shuffle_epi8(table.entries, bytes.lo),
           _mm256_shuffle_epi8(table.entries, bytes.hi)};
 }
-LOWBIT_INLINE void prefetch(const void* p) {
-  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
-}
 LOWBIT_INLINE void prefetch_far(const void* p) {
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
 }

@@ -116,9 +116,6 @@ LOWBIT_INLINE ByteTable load_byte_table(const uint8_t* p) {
 LOWBIT_INLINE I32 lookup_bytes(ByteTable table, I32 bytes) {
   return {_mm512_shuffle_epi8(table.entries, bytes.v)};
 }
-LOWBIT_INLINE void prefetch(const void* p) {
-  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
-}
 LOWBIT_INLINE void prefetch_far(const void* p) {
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
 }

@@ -168,8 +168,7 @@ LOWBIT_INLINE I32 lookup_bytes(ByteTable table, I32 bytes) {
     return result;
   });
 }
-// Hints: into the first-level cache, into the second.
-LOWBIT_INLINE void prefetch(const void*) {}
+// A hint: into the second-level cache.
 LOWBIT_INLINE void prefetch_far(const void*) {}
 
 // ---- dot products of four bytes: unsigned codes with a broadcast quad of signed bytes ----
