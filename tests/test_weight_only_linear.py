@@ -93,6 +93,34 @@ def test_what_is_not_finite_stays_in_its_row(value, runner):
     assert torch.allclose(y[[0, 1, 3]], clean[[0, 1, 3]], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("prepacked", [False, True])
+def test_zeros_beyond_int32(prepacked, native_runner):
+    x, weight, _ = make(n=70)
+    zeros = torch.tensor([2.0**31, 3e9, -3e9]).repeat(70, 1)
+    weight = dataclasses.replace(weight, zeros=zeros)
+    if prepacked:
+        weight = lowbit.prepack(weight)
+    with use_backend("reference"):
+        want = weight_only_linear(x, weight, mode="int8x2")
+    assert torch.equal(weight_only_linear(x, weight, mode="int8x2"), want)
+
+
+@pytest.mark.parametrize("prepacked", [False, True])
+@pytest.mark.parametrize("k", [7, 100, 101])
+def test_table_entries_that_no_code_names_do_not_matter(k, prepacked, native_runner):
+    """Padding has code 0, or what an earlier chunk left."""
+    x, weight, _ = make(n=70, k=k, dtype=torch.bfloat16, element="nf4")
+    odd = dataclasses.replace(weight, qweight=weight.qweight | 0x11111111)
+    table = weight.table.clone()
+    table[::2] = float("inf")
+    infinite = dataclasses.replace(odd, table=table)
+    if prepacked:
+        odd, infinite = lowbit.prepack(odd), lowbit.prepack(infinite)
+    want = weight_only_linear(x, odd, mode="bf16")
+    assert torch.isfinite(want).all()
+    assert torch.equal(weight_only_linear(x, infinite, mode="bf16"), want)
+
+
 def test_slices_equal_rows_of_the_whole(native_runner):
     """MatFormer: a prefix of the rows, without a copy, gives the same bits."""
     x, weight, bias = make(n=64, k=128)

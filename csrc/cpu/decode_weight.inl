@@ -151,6 +151,10 @@ struct GroupValues {
   float zero[kMaxGroups];
 };
 
+LOWBIT_INLINE float midpoint(const WeightFormat& f) {
+  return static_cast<float>(1 << (f.bits - 1));
+}
+
 inline void load_groups(const WeightView& w, int64_t row, int64_t k0, int64_t count,
                         GroupValues& groups) {
   const WeightFormat& f = w.format;
@@ -170,7 +174,7 @@ inline void load_groups(const WeightView& w, int64_t row, int64_t k0, int64_t co
     load_elements(w.zeros_type, w.zeros, scale_row * w.zeros_stride + groups.first, number,
                   groups.zero);
   } else {
-    const float z = f.zero_kind == ZeroKind::kMidpoint ? static_cast<float>(1 << (f.bits - 1)) : 0;
+    const float z = f.zero_kind == ZeroKind::kMidpoint ? midpoint(f) : 0.0f;
     for (int64_t i = 0; i < number; i += kLanes) store(groups.zero + i, splat(z));
   }
 }

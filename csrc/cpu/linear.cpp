@@ -10,7 +10,7 @@
 namespace lowbit::cpu {
 namespace {
 
-// x rows are converted in passes whose copy stays below this (but for a single block of rows).
+// Bytes of the converted x of a pass, rounded up to whole blocks of kMaxBlockRows rows.
 constexpr int64_t kPassBytes = int64_t{16} << 20;
 
 // The x of a task's rows should stay in a second-level cache while panels stream by.

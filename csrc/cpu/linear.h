@@ -26,9 +26,9 @@ struct LinearPass {
   int64_t block_rows;   // x rows of a task, a multiple of kTileRows
   uint8_t* x;           // [chunk][padded row][row_bytes]
   int64_t row_bytes;    // of one row in one chunk
-  float* x_scale;       // [chunk][padded row], int8x2 only
-  int32_t* x_sum;       // the same: sums of both int8 planes as 16-bit halves
-  float* x_total;       // the same: sum of x, as far as the mode sees it
+  float* x_scale;       // [chunk][padded row]; int8x2 only
+  int32_t* x_sum;       // the same; int8x2 only: sums of both int8 planes as 16-bit halves
+  float* x_total;       // the same; int8x2 and bf16: sum of x as the mode rounds it
 };
 
 // A kernel of one mode at one level of the instruction set.

@@ -88,6 +88,14 @@ inline const uint8_t* unpack_bf16(const WeightView& w, WordTable table, int64_t 
   return unit;
 }
 
+// Columns [begin, end) become zeros.
+inline void clear_columns(int64_t begin, int64_t end, uint8_t* panel) {
+  for (int64_t k = begin; k < end; ++k) {
+    uint8_t* word = panel + (k / 4 * 2 + k % 2) * kPairBytes + k % 4 / 2 * 2;
+    for (int64_t r = 0; r < kPanelRows; ++r) std::memset(word + r * 4, 0, 2);
+  }
+}
+
 // ---- products ----
 
 struct Bf16Chunk {
@@ -161,7 +169,8 @@ struct Bf16Scratch {
   PanelGroup group;
 };
 
-// Fills s.panel with `columns` columns and returns the codes of the next chunk.
+// Fills s.panel with `columns` columns, those behind the chunk's with any numbers, and returns the
+// codes of the next chunk.
 inline const uint8_t* fill_bf16(const WeightView& w, FillCodes fill_codes, WordTable table,
                                 int64_t panel, const Chunk& chunk, int64_t columns,
                                 Bf16Scratch& s) {
@@ -197,6 +206,8 @@ LOWBIT_INLINE void bf16_tasks(const LinearPass& pass, int64_t begin, int64_t end
       }
       const int64_t columns = ceil_div(chunk.columns, column_step) * column_step;
       const uint8_t* next = fill_bf16(w, fill_codes, table, task.panel, chunk, columns, s);
+      // x is zero there, but infinity and NaN of a table would still make NaN.
+      if (w.table) clear_columns(chunk.columns, columns, s.panel);
       const int64_t first = x_row_index(pass, c, task.row);
       multiply(Bf16Chunk{s.panel, columns, s.group.scale, offset, next_codes(w, next)},
                Bf16Rows{reinterpret_cast<const uint16_t*>(x_row(pass, c, task.row)),

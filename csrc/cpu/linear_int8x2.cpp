@@ -5,7 +5,8 @@
 #include "linear.h"
 
 #define LOWBIT_KERNEL_TEXT "linear_int8x2.inl"
-#define LOWBIT_KERNEL_LEVELS 15  // scalar, AVX2, AVX-512 and VNNI
+#define LOWBIT_KERNEL_LEVELS \
+  (LOWBIT_SCALAR_LEVEL | LOWBIT_AVX2_LEVEL | LOWBIT_AVX512_LEVEL | LOWBIT_VNNI_LEVEL)
 #include "foreach_isa.h"
 
 #define LOWBIT_KERNEL_TEXT "linear_int8x2_amx.inl"

@@ -26,7 +26,8 @@ inline void split_zeros(const WeightView& w, const PanelGroup& group, IntegerZer
       integer = splat_i32(1 << (w.format.bits - 1));
       offset = add(mul(scale, to_float(integer)), zero);
     } else {
-      integer = min_i32(max_i32(round_to_i32(zero), splat_i32(0)), splat_i32(255));
+      // Bounded before it is rounded: what no int32 holds rounds to the least one, as NaN does.
+      integer = max_i32(round_to_i32(min(splat(255.0f), zero)), splat_i32(0));
       offset = mul(scale, sub(to_float(integer), zero));
     }
     store_i32(out.zero + v * kLanes, integer);

@@ -1,8 +1,6 @@
 // x in tiles, for the AMX kernels: 16 rows of a chunk are [piece][row][64 bytes], a piece being the
 // bytes that one tile takes of a packed row. So a tile lies in one piece of memory.
 
-inline constexpr int64_t kTileNumbers = kTileRows * kLanes;
-
 // Cuts the packed row of a chunk into the tiles of its 16 rows, `piece` bytes each.
 inline void store_row_in_tiles(const LinearPass& pass, int64_t chunk, int64_t row, int64_t piece,
                                const uint8_t* packed) {

@@ -204,10 +204,6 @@ inline void apply_s0(const WeightView& w, int64_t panel, float* scale) {
   for (int64_t r = 0; r < rows; ++r) scale[r] *= w.s0[(first + r) * w.s0_stride];
 }
 
-LOWBIT_INLINE float midpoint(const WeightFormat& f) {
-  return static_cast<float>(1 << (f.bits - 1));
-}
-
 inline void load_panel_group(const WeightView& w, int64_t panel, int64_t group, PanelGroup& out) {
   load_values(w, w.scales_type, w.scales, w.scales_stride, panel, group, out.scale);
   if (w.s0) apply_s0(w, panel, out.scale);

@@ -19,7 +19,8 @@ struct PeakLoop {
 }  // namespace lowbit::cpu
 
 #define LOWBIT_KERNEL_TEXT "probe.inl"
-#define LOWBIT_KERNEL_LEVELS 15  // scalar, AVX2, AVX-512 and VNNI
+#define LOWBIT_KERNEL_LEVELS \
+  (LOWBIT_SCALAR_LEVEL | LOWBIT_AVX2_LEVEL | LOWBIT_AVX512_LEVEL | LOWBIT_VNNI_LEVEL)
 #include "foreach_isa.h"
 
 #define LOWBIT_KERNEL_TEXT "probe_bf16.inl"

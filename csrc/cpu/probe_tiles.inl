@@ -1,7 +1,5 @@
 // Kernel texts of the probes of tiles: products of whole tiles of zeros, four sums in turn.
 
-inline constexpr int64_t kTileNumbers = 16 * 16;
-
 template <void (*kProducts)()>
 inline float tile_rounds(int64_t rounds, float factor) {
   alignas(64) float tile[kTileNumbers];

@@ -50,7 +50,8 @@ DenseView read_factor(const char* name, const Tensor& t, Device device, ElementT
   return {holder->const_data_ptr(), rows, columns, row_stride(*holder), type};
 }
 
-// Rows that are worked on at a time where copies of x or low-rank terms are made.
+// Floats of each matrix of a slab: the rows that are worked on at a time where x is copied or
+// low-rank terms are made.
 constexpr int64_t kSlabFloats = int64_t{8} << 20;
 
 constexpr int64_t kGrainElements = int64_t{1} << 16;
@@ -109,7 +110,8 @@ void run_slab(WeightOnlyLinearParams p, const Extras& extras, const SlabMemory& 
 
 void run_slabs(const WeightOnlyLinearParams& p, const Extras& extras) {
   const WeightFormat& f = p.weight.format;
-  const int64_t rows = std::clamp<int64_t>(kSlabFloats / std::max(f.k, f.n), 1, p.m);
+  const int64_t widest = std::max({f.k, f.n, extras.a.rows});
+  const int64_t rows = std::clamp<int64_t>(kSlabFloats / widest, 1, p.m);
   const SlabMemory memory(f, rows, extras);
   const int64_t element = p.x_type == ElementType::kFloat32 ? 4 : 2;
   for (int64_t first = 0; first < p.m; first += rows) {
@@ -159,7 +161,9 @@ void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& sc
                std::string("be a tensor, as ") + (low_rank_a ? "low_rank_a" : "low_rank_b") + " is",
                "None");
   if (low_rank_a) {
-    const int64_t rank = low_rank_a->dim() == 2 ? low_rank_a->size(0) : 0;
+    LOWBIT_CHECK(low_rank_a->dim() == 2, kOp, "low_rank_a",
+                 "have shape [r, " + std::to_string(k) + "]", shape_text(*low_rank_a));
+    const int64_t rank = low_rank_a->size(0);
     extras.a = read_factor("low_rank_a", *low_rank_a, device, p.x_type, rank, k, a_holder);
     extras.b =
         read_factor("low_rank_b", *low_rank_b, device, p.x_type, p.weight.format.n, rank, b_holder);

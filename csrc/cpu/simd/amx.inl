@@ -2,6 +2,8 @@
 // volatile and touches memory as far as it can tell, so that they keep their order among themselves
 // and among the loads and stores around them.
 
+inline constexpr int64_t kTileNumbers = 16 * 16;  // of a tile of sums
+
 // Tiles 0..3 are sums, x_rows rows of 64 bytes. Tiles 4 and 5 are x, x_rows rows of 4 * inner_rows
 // bytes. Tiles 6 and 7 are the weight, inner_rows rows of 64 bytes.
 LOWBIT_INLINE void configure_tiles(int x_rows, int inner_rows) {

@@ -27,6 +27,9 @@ LOWBIT_INLINE F32 sub(F32 a, F32 b) {
 LOWBIT_INLINE F32 mul(F32 a, F32 b) {
   return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)};
 }
+LOWBIT_INLINE F32 min(F32 a, F32 b) {
+  return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)};
+}
 LOWBIT_INLINE F32 fma(F32 a, F32 b, F32 c) {
   return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
 }
@@ -154,9 +157,6 @@ LOWBIT_INLINE I32 add_i32(I32 a, I32 b) {
 LOWBIT_INLINE I32 sub_i32(I32 a, I32 b) {
   return {_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi)};
 }
-LOWBIT_INLINE I32 min_i32(I32 a, I32 b) {
-  return {_mm256_min_epi32(a.lo, b.lo), _mm256_min_epi32(a.hi, b.hi)};
-}
 LOWBIT_INLINE I32 max_i32(I32 a, I32 b) {
   return {_mm256_max_epi32(a.lo, b.lo), _mm256_max_epi32(a.hi, b.hi)};
 }
@@ -182,9 +182,6 @@ LOWBIT_INLINE ByteTable load_byte_table(const uint8_t* p) {
 LOWBIT_INLINE I32 lookup_bytes(ByteTable table, I32 bytes) {
   return {_mm256_shuffle_epi8(table.entries, bytes.lo),
           _mm256_shuffle_epi8(table.entries, bytes.hi)};
-}
-LOWBIT_INLINE void prefetch(const void* p) {
-  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
 }
 LOWBIT_INLINE void prefetch_far(const void* p) {
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);

@@ -18,6 +18,7 @@ LOWBIT_INLINE void store(float* p, F32 a) { _mm512_storeu_ps(p, a.v); }
 LOWBIT_INLINE F32 add(F32 a, F32 b) { return {_mm512_add_ps(a.v, b.v)}; }
 LOWBIT_INLINE F32 sub(F32 a, F32 b) { return {_mm512_sub_ps(a.v, b.v)}; }
 LOWBIT_INLINE F32 mul(F32 a, F32 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+LOWBIT_INLINE F32 min(F32 a, F32 b) { return {_mm512_min_ps(a.v, b.v)}; }
 LOWBIT_INLINE F32 fma(F32 a, F32 b, F32 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 LOWBIT_INLINE float sum(F32 a) {
   const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
@@ -100,7 +101,6 @@ LOWBIT_INLINE I32 bit_and(I32 a, I32 b) { return {_mm512_and_si512(a.v, b.v)}; }
 LOWBIT_INLINE I32 bit_or(I32 a, I32 b) { return {_mm512_or_si512(a.v, b.v)}; }
 LOWBIT_INLINE I32 add_i32(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 LOWBIT_INLINE I32 sub_i32(I32 a, I32 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
-LOWBIT_INLINE I32 min_i32(I32 a, I32 b) { return {_mm512_min_epi32(a.v, b.v)}; }
 LOWBIT_INLINE I32 max_i32(I32 a, I32 b) { return {_mm512_max_epi32(a.v, b.v)}; }
 LOWBIT_INLINE I32 bits_of(F32 a) { return {_mm512_castps_si512(a.v)}; }
 LOWBIT_INLINE I32 round_to_i32(F32 a) { return {_mm512_cvtps_epi32(a.v)}; }
@@ -115,9 +115,6 @@ LOWBIT_INLINE ByteTable load_byte_table(const uint8_t* p) {
 }
 LOWBIT_INLINE I32 lookup_bytes(ByteTable table, I32 bytes) {
   return {_mm512_shuffle_epi8(table.entries, bytes.v)};
-}
-LOWBIT_INLINE void prefetch(const void* p) {
-  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
 }
 LOWBIT_INLINE void prefetch_far(const void* p) {
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);

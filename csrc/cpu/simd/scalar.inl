@@ -36,6 +36,10 @@ LOWBIT_INLINE F32 sub(F32 a, F32 b) {
 LOWBIT_INLINE F32 mul(F32 a, F32 b) {
   return each_lane([&](int i) { return a.lane[i] * b.lane[i]; });
 }
+// The lesser lane; that of b where one is NaN.
+LOWBIT_INLINE F32 min(F32 a, F32 b) {
+  return each_lane([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
 // a * b + c, rounded once.
 LOWBIT_INLINE F32 fma(F32 a, F32 b, F32 c) {
   return each_lane([&](int i) { return std::fma(a.lane[i], b.lane[i], c.lane[i]); });
@@ -119,12 +123,6 @@ LOWBIT_INLINE I32 add_i32(I32 a, I32 b) {
 LOWBIT_INLINE I32 sub_i32(I32 a, I32 b) {
   return each_lane<I32>([&](int i) { return a.lane[i] - b.lane[i]; });
 }
-LOWBIT_INLINE I32 min_i32(I32 a, I32 b) {
-  return each_lane<I32>([&](int i) {
-    return static_cast<int32_t>(a.lane[i]) < static_cast<int32_t>(b.lane[i]) ? a.lane[i]
-                                                                             : b.lane[i];
-  });
-}
 LOWBIT_INLINE I32 max_i32(I32 a, I32 b) {
   return each_lane<I32>([&](int i) {
     return static_cast<int32_t>(a.lane[i]) > static_cast<int32_t>(b.lane[i]) ? a.lane[i]
@@ -170,8 +168,7 @@ LOWBIT_INLINE I32 lookup_bytes(ByteTable table, I32 bytes) {
     return result;
   });
 }
-// Hints: into the first-level cache, into the second.
-LOWBIT_INLINE void prefetch(const void*) {}
+// A hint: into the second-level cache.
 LOWBIT_INLINE void prefetch_far(const void*) {}
 
 // ---- dot products of four bytes: unsigned codes with a broadcast quad of signed bytes ----
