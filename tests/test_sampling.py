@@ -167,14 +167,16 @@ def test_moved_memory_holds_what_it_held():
     assert torch.equal(data, torch.arange(4 << 20))
 
 
-@pytest.mark.parametrize("cold, opaque, moved", [(1, 1, 1), (1, 0, 0), (0, 1, 0)])
+@pytest.mark.parametrize("kind, moved", [("another", 1), ("graph", 1), ("tensors", 0)])
+@pytest.mark.parametrize("is_cold", [True, False])
 def test_what_peers_allocate_is_moved_before_they_are_timed(
-    clock, monkeypatch, cold, opaque, moved
+    clock, monkeypatch, kind, moved, is_cold
 ):
     events = []
     monkeypatch.setattr(huge_pages, "collapse", lambda: events.append("collapse"))
-    another = (lambda: (0,)) if opaque else None
-    operands = (0,) if opaque else (torch.zeros(1 << 20),)
-    entries = [entry(operands=operands, another=another, nbytes=128 << 20)]
-    sampling.interleave(entries, min_time=1e-9, cold=bool(cold))
-    assert len(events) == moved
+    own = {"another": lambda: (0,)} if kind == "another" else {}
+    own |= {"graph": lambda count: lambda: None} if kind == "graph" else {}
+    operands = (torch.zeros(1 << 20),) if kind == "tensors" else (0,)
+    entries = [entry(operands=operands, nbytes=128 << 20, **own)]
+    sampling.interleave(entries, min_time=1e-9, cold=is_cold)
+    assert len(events) == moved * is_cold

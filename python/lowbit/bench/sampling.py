@@ -104,7 +104,8 @@ def interleave(
     """
     sample_seconds = _PROBED_SAMPLE_SECONDS if read else _SAMPLE_SECONDS
     turns = [_Turn(entry, cold, device, sample_seconds) for entry in entries]
-    if cold and any(entry.another for entry in entries):  # all else lies there already
+    # What is copied here lies on huge pages already; what libraries allocate does not.
+    if cold and any(entry.another or entry.graph for entry in entries):
         huge_pages.collapse()
     before = read() if read else None
     while waiting := [turn for turn in turns if turn.wants_more(min_time)]:
