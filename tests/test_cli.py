@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 import shlex
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from lowbit import __version__, cli, native, registry
-from lowbit.bench import bars, check, info, load, probe, report, results, runner
+from lowbit.bench import bars, check, info, load, probe, report, results, runner, sampling
 from lowbit.bench.rows import Row
 
 GROUP = "must be -1 (one group a row) or an integer of at least 1"
@@ -22,7 +23,8 @@ TINY += ["--mode", "exact"]
 
 @pytest.fixture(autouse=True)
 def small_probe(monkeypatch):
-    """No test looks at times, so the probes need not be exact."""
+    """No test looks at times, so the probes need not be exact, and a noisy machine will do."""
+    monkeypatch.setattr(sampling, "_AGREEMENT", math.inf)
     monkeypatch.setattr(probe, "_buffer_bytes", lambda device, quick: 1 << 20)
     monkeypatch.setattr(probe, "_MATRIX", 64)
 
@@ -245,9 +247,7 @@ def test_bench_writes_json_with_raw_samples(capsys, tmp_path):
     ]
     assert {row["case"].split()[0] for row in own} == {"M=1", "M=3"}
     for row in own:
-        # On a crowded machine samples are dropped, and the row counts them.
-        assert len(row["samples"]) >= 5 or row["dropped"]
-        assert min(row["samples"]) > 0
+        assert len(row["samples"]) >= 5 and min(row["samples"]) > 0
         assert row["compute_error"] < 1e-5 and 4 < row["bits"] < 6 and row["bandwidth"] > 0
 
 

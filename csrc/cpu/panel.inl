@@ -93,6 +93,9 @@ inline const uint8_t* unpack_panel(const WeightView& w, int64_t panel, const Chu
   return unit;
 }
 
+// The next chunk is fetched this much ahead of its place: its first codes are needed at once.
+inline constexpr int64_t kAheadBytes = 1536;
+
 // The codes of the next chunk, fetched from memory while this one is multiplied: a loop over the
 // columns of this chunk calls fetch() for the columns of every step.
 struct NextCodes {
@@ -102,7 +105,9 @@ struct NextCodes {
   LOWBIT_INLINE void fetch(int64_t k, int64_t columns) const {
     if (!codes) return;
     const int64_t end = (k + columns) * column_bytes;
-    for (int64_t i = (k * column_bytes + 63) & -64; i < end; i += 64) prefetch_far(codes + i);
+    for (int64_t i = (k * column_bytes + 63) & -64; i < end; i += 64) {
+      prefetch_far(codes + i + kAheadBytes);
+    }
   }
 };
 
