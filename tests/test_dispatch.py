@@ -241,6 +241,7 @@ def a_faster_backend_is_missing(monkeypatch, changeable_registry):
 
 
 def test_slow_choices_are_not_remembered(asked, a_faster_backend_is_missing, monkeypatch):
+    monkeypatch.delenv("LOWBIT_STRICT", raising=False)
     with pytest.warns(SlowPathWarning, match="no faster kernel, because it was not built"):
         call()
     with warnings.catch_warnings():
