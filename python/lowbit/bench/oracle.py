@@ -146,8 +146,10 @@ def _expected_linear(*args: Any) -> Expected:
         oracle, plain = oracle + a.bias.double(), plain + a.bias.float()
     fixed = a.numerics == INT8X2 and a.low_rank_a is None
     bits = _reference(args) if fixed else None
-    # bf16 kernels add the part of a zero that is no integer apart: inf - inf may come out.
-    return Expected(oracle, plain.to(a.x.dtype), bits, any_nonfinite=a.numerics == BF16)
+    # bf16 kernels multiply zeros apart from codes: inf - inf may come out.
+    has_zeros = ZERO_KINDS[WeightFormat(*a.format).zero_kind] != "none"
+    any_nonfinite = a.numerics == BF16 and has_zeros
+    return Expected(oracle, plain.to(a.x.dtype), bits, any_nonfinite)
 
 
 def _low_rank_term(x, low_rank_a, low_rank_b) -> torch.Tensor:
