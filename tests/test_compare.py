@@ -13,8 +13,8 @@ from lowbit.bench.arguments import UsageError
 from lowbit.bench.compare import compare as compare_files
 from lowbit.bench.rows import Row
 
-ROOT = pathlib.Path(__file__).parents[1]
-OLD = ROOT / "bench/results/intel-xeon-amx-2c/weight_only_linear.json"
+HERE = pathlib.Path(__file__).parent
+OLD = HERE / "data/bench_version_1.json"
 
 
 def samples(center, spread=0.01, count=60, seed=0):
