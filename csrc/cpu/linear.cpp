@@ -10,7 +10,7 @@
 namespace lowbit::cpu {
 namespace {
 
-// Bytes of the converted x of a pass, rounded up to whole blocks of kMaxBlockRows rows.
+// Bytes of the converted x of a pass, rounded up to whole tiles.
 constexpr int64_t kPassBytes = int64_t{16} << 20;
 
 // The x of a task's rows should stay in a second-level cache while panels stream by.
@@ -20,11 +20,11 @@ constexpr int64_t kBlockBytes = int64_t{1} << 20;
 constexpr int64_t kGrainProducts = int64_t{1} << 18;
 
 // Elements of x that a thread should convert at least.
-constexpr int64_t kGrainElements = int64_t{1} << 15;
+constexpr int64_t kGrainElements = int64_t{1} << 13;
 
 LinearKernel choose_kernel(const WeightOnlyLinearParams& p) {
   const Isa isa = current_isa();
-  if (p.mode == LinearMode::kInt8x2) return linear_int8x2(isa, p.m);
+  if (p.mode == LinearMode::kInt8x2) return linear_int8x2(p, isa);
   return p.mode == LinearMode::kBFloat16 ? linear_bf16(isa) : linear_exact(isa);
 }
 
@@ -62,8 +62,9 @@ void run_pass(const LinearPass& pass, const LinearKernel& kernel) {
                [&](int64_t begin, int64_t end) { kernel.pack_rows(pass, begin, end); });
   const int64_t tasks = panel_count(f) * ceil_div(pass.rows, pass.block_rows);
   const int64_t products = f.k * kPanelRows * std::min(pass.block_rows, pass.rows);
-  parallel_for(tasks, ceil_div(kGrainProducts, products),
-               [&](int64_t begin, int64_t end) { kernel.multiply(pass, begin, end); });
+  const int64_t threads = std::min(num_threads(), ceil_div(tasks * products, kGrainProducts));
+  TaskQueue queue(tasks, threads);
+  parallel_for(threads, 1, [&](int64_t, int64_t) { kernel.multiply(pass, queue); });
 }
 
 }  // namespace
@@ -76,7 +77,7 @@ void run_linear(const WeightOnlyLinearParams& p) {
   pass.row_bytes = pass.chunks.width * kernel.column_bytes;
   const int64_t whole_row = pass.chunks.count * pass.row_bytes;
   const int64_t pass_rows =
-      std::min(round_up(std::max<int64_t>(kPassBytes / whole_row, 1), kMaxBlockRows), p.m);
+      std::min(round_up(std::max<int64_t>(kPassBytes / whole_row, 1), kTileRows), p.m);
   const PassMemory memory(pass.chunks, pass_rows, pass.row_bytes);
   memory.give(pass);
   for (; pass.first_row < p.m; pass.first_row += pass_rows) {

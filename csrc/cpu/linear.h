@@ -3,6 +3,9 @@
 // the chunk is added to the output. The order is the same for every M and task split.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
+
 #include "../weight_only_linear.h"
 #include "chunks.h"
 #include "isa.h"
@@ -31,20 +34,48 @@ struct LinearPass {
   float* x_total;       // the same; int8x2 and bf16: sum of x as the mode rounds it
 };
 
+// Hands the tasks [0, count) of a pass to its threads, in runs that get shorter towards the end: a
+// thread that other processes hold up takes fewer.
+class TaskQueue {
+ public:
+  TaskQueue(int64_t count, int64_t threads) : count_(count), threads_(threads) {}
+
+  struct Run {
+    int64_t begin, end;
+  };
+  // The next run; an empty one when all are taken.
+  Run claim() {
+    int64_t begin = next_.load(std::memory_order_relaxed);
+    int64_t end = begin;
+    do {
+      end = std::min(begin + std::max<int64_t>((count_ - begin) / (2 * threads_), 1), count_);
+    } while (begin < count_ &&
+             !next_.compare_exchange_weak(begin, end, std::memory_order_relaxed));
+    return {begin, end};
+  }
+
+ private:
+  std::atomic<int64_t> next_ = 0;
+  const int64_t count_;
+  const int64_t threads_;
+};
+
+using MultiplyTasks = void (*)(const LinearPass& pass, TaskQueue& tasks);
+
 // A kernel of one mode at one level of the instruction set.
 struct LinearKernel {
   int64_t max_columns;   // of a chunk
   int64_t tile_columns;  // of a step
   int64_t column_bytes;  // of x, in its packed form
   void (*pack_rows)(const LinearPass& pass, int64_t begin, int64_t end);
-  void (*multiply)(const LinearPass& pass, int64_t begin, int64_t end);  // tasks [begin, end)
+  MultiplyTasks multiply;  // runs on each thread
 };
 
 // Multiplies with it, on torch's threads.
 void run_linear(const WeightOnlyLinearParams& p);
 
 LinearKernel linear_exact(Isa isa);
-LinearKernel linear_int8x2(Isa isa, int64_t rows);
+LinearKernel linear_int8x2(const WeightOnlyLinearParams& p, Isa isa);
 LinearKernel linear_bf16(Isa isa);
 
 }  // namespace lowbit::cpu

@@ -49,43 +49,33 @@ LOWBIT_INLINE WordTable rounded_numbers(const WeightView& w) {
   return load_word_table(entries);
 }
 
-// A quad of codes into two rows of pairs.
-inline void look_up_panel(WordTable table, const uint8_t* codes, int64_t columns, uint8_t* panel) {
-  for (int64_t i = 0; i < columns / 4 * kVectors; ++i) {
-    const I32 quad = load_i32(codes + i * 64);
-    uint8_t* out = panel + i / kVectors * 2 * kPairBytes + i % kVectors * 64;
-    store_i32(out, lookup_words(table, quad));
-    store_i32(out + kPairBytes, lookup_words(table, shift_right<8>(quad)));
-  }
-}
-
-inline void convert_panel(const uint8_t* codes, int64_t columns, uint8_t* panel) {
+// Quads of codes as two rows of pairs each: codes of at most 4 bits by the table, others converted.
+template <typename Unit, int... kQuads>
+LOWBIT_INLINE void unit_to_bf16(const uint8_t* unit, WordTable table, bool look_up, uint8_t* panel,
+                                std::integer_sequence<int, kQuads...>) {
   const I32 low_bytes = splat_i32(0x00ff00ff);
-  for (int64_t i = 0; i < columns / 4 * kVectors; ++i) {
-    const I32 quad = load_i32(codes + i * 64);
-    uint8_t* out = panel + i / kVectors * 2 * kPairBytes + i % kVectors * 64;
-    store_i32(out, words_to_bf16(bit_and(quad, low_bytes)));
-    store_i32(out + kPairBytes, words_to_bf16(bit_and(shift_right<8>(quad), low_bytes)));
+  const auto put = [&](I32 quad, uint8_t* out) {
+    const I32 odd = shift_right<8>(quad);
+    store_i32(out, look_up ? lookup_words(table, quad) : words_to_bf16(bit_and(quad, low_bytes)));
+    store_i32(out + kPairBytes,
+              look_up ? lookup_words(table, odd) : words_to_bf16(bit_and(odd, low_bytes)));
+  };
+  LOWBIT_UNROLL
+  for (int j = 0; j < kVectors; ++j) {
+    (put(Unit::template loose_quad<kQuads>(unit + j * 64), panel + kQuads * 2 * kPairBytes + j * 64), ...);
   }
 }
 
-// 4-bit codes of the panels layout at once: a vector holds two quads, one in each half of a byte.
-inline const uint8_t* unpack_bf16(const WeightView& w, WordTable table, int64_t panel,
-                                  const Chunk& chunk, uint8_t* out) {
-  const uint8_t* unit = chunk_units<4>(w, panel, chunk);
-  for (int64_t left = chunk.columns; left > 0; left -= 8) {
-    LOWBIT_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      const I32 codes = load_i32(unit + v * 64);
-      store_i32(out + v * 64, lookup_words(table, codes));
-      store_i32(out + v * 64 + kPairBytes, lookup_words(table, shift_right<8>(codes)));
-      store_i32(out + v * 64 + 2 * kPairBytes, lookup_words(table, shift_right<4>(codes)));
-      store_i32(out + v * 64 + 3 * kPairBytes, lookup_words(table, shift_right<12>(codes)));
-    }
-    unit += kQuadBytes;
-    out += 4 * kPairBytes;
+// `count` units into a panel.
+template <typename Unit>
+inline void units_to_bf16(const uint8_t* units, int64_t count, WordTable table, bool look_up,
+                          uint8_t* panel) {
+  for (; count > 0; --count) {
+    Unit::fetch(units);
+    unit_to_bf16<Unit>(units, table, look_up, panel, UnitQuads<Unit>());
+    units += Unit::kBytes;
+    panel += Unit::kColumns / 2 * kPairBytes;
   }
-  return unit;
 }
 
 // Columns [begin, end) become zeros.
@@ -103,7 +93,6 @@ struct Bf16Chunk {
   int64_t columns;
   const float* scale;   // [64]
   const float* offset;  // [64] or null
-  NextCodes next;
 };
 
 struct Bf16Rows {
@@ -112,13 +101,21 @@ struct Bf16Rows {
   const float* total;
 };
 
-LOWBIT_INLINE void add_bf16_products(const Bf16Chunk& chunk, const Bf16Rows& rows, int64_t row,
-                                     int v, F32 products, float* sums) {
-  float* sum = sums + row * kPanelRows + v * kLanes;
-  F32 result = fma(products, load(chunk.scale + v * kLanes), load(sum));
-  if (chunk.offset) {
-    result = fma(splat(rows.total[row]), load(chunk.offset + v * kLanes), result);
-  }
+// What the rows of x share in a vector of outputs, as Int8Columns.
+struct Bf16Columns {
+  F32 scale, offset;
+  bool has_offset;
+};
+
+LOWBIT_INLINE Bf16Columns bf16_columns(const Bf16Chunk& chunk, int v) {
+  return {load(chunk.scale + v * kLanes),
+          chunk.offset ? load(chunk.offset + v * kLanes) : splat(0.0f), chunk.offset != nullptr};
+}
+
+LOWBIT_INLINE void add_bf16_products(const Bf16Columns& columns, const float* x_total, F32 products,
+                                     float* sum) {
+  F32 result = fma(products, columns.scale, load(sum));
+  if (columns.has_offset) result = fma(splat(*x_total), columns.offset, result);
   store(sum, result);
 }
 
@@ -133,7 +130,6 @@ LOWBIT_INLINE void multiply_bf16_tile(const Bf16Chunk& chunk, const Bf16Rows& ro
   }
   const uint16_t* x = rows.x + row * rows.width;
   for (int64_t k = 0; k < chunk.columns; k += 2) {
-    if (row == 0) chunk.next.fetch(k, 2);
     I32 w[kVectors];
     LOWBIT_UNROLL
     for (int v = 0; v < kVectors; ++v) w[v] = load_i32(chunk.panel + k / 2 * kPairBytes + v * 64);
@@ -146,9 +142,13 @@ LOWBIT_INLINE void multiply_bf16_tile(const Bf16Chunk& chunk, const Bf16Rows& ro
     }
   }
   LOWBIT_UNROLL
-  for (int r = 0; r < kRows; ++r) {
+  for (int v = 0; v < kVectors; ++v) {
+    const Bf16Columns columns = bf16_columns(chunk, v);
     LOWBIT_UNROLL
-    for (int v = 0; v < kVectors; ++v) add_bf16_products(chunk, rows, row + r, v, acc[r][v], sums);
+    for (int r = 0; r < kRows; ++r) {
+      add_bf16_products(columns, rows.total + row + r, acc[r][v],
+                        sums + (row + r) * kPanelRows + v * kLanes);
+    }
   }
 }
 
@@ -161,66 +161,59 @@ inline void multiply_bf16_rows(const Bf16Chunk& chunk, const Bf16Rows& rows, int
 
 // ---- tasks ----
 
-struct Bf16Scratch {
-  alignas(64) uint8_t codes[kCodePanelBytes] = {};
-  alignas(64) uint8_t panel[2 * kCodePanelBytes] = {};
-  alignas(64) float sums[kMaxBlockRows * kPanelRows];
+// The scales of a group and its zeros as offsets.
+struct Bf16Group {
+  PanelGroup values;
   alignas(64) float offset[kPanelRows];
-  PanelGroup group;
 };
 
-// Fills s.panel with `columns` columns, those behind the chunk's with any numbers, and returns the
-// codes of the next chunk.
-inline const uint8_t* fill_bf16(const WeightView& w, FillCodes fill_codes, WordTable table,
-                                int64_t panel, const Chunk& chunk, int64_t columns,
-                                Bf16Scratch& s) {
-  if (w.format.bits == 4 && w.format.layout == WeightLayout::kPanels) {
-    return unpack_bf16(w, table, panel, chunk, s.panel);
-  }
-  const uint8_t* next = fill_codes(w, panel, chunk, s.codes);
-  if (w.format.bits <= kMaxTableBits) {
-    look_up_panel(table, s.codes, columns, s.panel);
-  } else {
-    convert_panel(s.codes, columns, s.panel);
-  }
-  return next;
-}
+struct Bf16Scratch {
+  alignas(64) uint8_t gathered[kCodePanelBytes];
+  alignas(64) uint8_t panel[2][2 * kCodePanelBytes] = {};
+  alignas(64) float sums[kMaxBlockRows * kPanelRows];
+  Bf16Group group[2];  // this and the one before, whose sums may be pending
+};
 
-// Tasks [begin, end); multiply(chunk, x rows, number of rows, sums) does the products.
-template <typename Multiply>
-LOWBIT_INLINE void bf16_tasks(const LinearPass& pass, int64_t begin, int64_t end,
-                              int64_t column_step, const Multiply& multiply) {
+// The tasks of a thread. multiply(chunk, x rows, number of rows, sums, slices) does the products;
+// finish() those of its additions to the sums that it has put off.
+template <typename Multiply, typename Finish>
+LOWBIT_INLINE void bf16_tasks(const LinearPass& pass, TaskQueue& queue, int64_t column_step,
+                              const Multiply& multiply, const Finish& finish) {
   const WeightView& w = pass.params->weight;
-  const FillCodes fill_codes = fill_codes_for(w.format);
   const WordTable table = rounded_numbers(w);
+  const bool has_offsets = w.format.zero_kind != ZeroKind::kNone;
+  const bool look_up = w.format.bits <= kMaxTableBits;
+  const auto units_to_panel = LOWBIT_FOR_UNITS(w.format, units_to_bf16);
+  const auto decode = [=](const uint8_t* units, int64_t count, uint8_t* out) {
+    units_to_panel(units, count, table, look_up, out);
+  };
   Bf16Scratch s;
-  const float* offset = w.format.zero_kind == ZeroKind::kNone ? nullptr : s.offset;
-  for (int64_t index = begin; index < end; ++index) {
-    const LinearTask task = linear_task(pass, index);
-    std::memset(s.sums, 0, static_cast<size_t>(task.rows) * kPanelRows * sizeof(float));
-    for (int64_t c = 0; c < pass.chunks.count; ++c) {
-      const Chunk chunk = chunk_at(pass.chunks, w.format, c);
-      if (c % pass.chunks.per_group == 0) {
-        load_panel_group(w, task.panel, chunk.group, s.group);
-        offsets_of_zeros(w, s.group, s.offset);
-      }
-      const int64_t columns = ceil_div(chunk.columns, column_step) * column_step;
-      const uint8_t* next = fill_bf16(w, fill_codes, table, task.panel, chunk, columns, s);
-      // x is zero there, but infinity and NaN of a table would still make NaN.
-      if (w.table) clear_columns(chunk.columns, columns, s.panel);
-      const int64_t first = x_row_index(pass, c, task.row);
-      multiply(Bf16Chunk{s.panel, columns, s.group.scale, offset, next_codes(w, next)},
-               Bf16Rows{reinterpret_cast<const uint16_t*>(x_row(pass, c, task.row)),
-                        pass.chunks.width, pass.x_total + first},
-               task.rows, s.sums);
+  Bf16Group* group = &s.group[0];
+  const PanelPair pair{{s.panel[0], s.panel[1]}, 2 * kPairBytes, s.gathered};
+  walk_ahead(pass, queue, pair, decode, [&](const Step& step, uint8_t* panel, auto& slices) {
+    const auto& [task, chunk, first_of_group, last] = step;
+    if (chunk.index == 0) clear_sums(task, s.sums);
+    if (first_of_group) {
+      group = &s.group[group == &s.group[0]];
+      load_panel_group(w, task.panel, chunk.group, group->values);
+      offsets_of_zeros(w, group->values, group->offset);
     }
+    const int64_t columns = ceil_div(chunk.columns, column_step) * column_step;
+    // x is zero there, but infinity and NaN of a table would still make NaN.
+    if (w.table) clear_columns(chunk.columns, columns, panel);
+    const int64_t first = x_row_index(pass, chunk.index, task.row);
+    multiply(Bf16Chunk{panel, columns, group->values.scale, has_offsets ? group->offset : nullptr},
+             Bf16Rows{reinterpret_cast<const uint16_t*>(x_row(pass, chunk.index, task.row)),
+                      pass.chunks.width, pass.x_total + first},
+             task.rows, s.sums, slices);
+    if (!last) return;
+    finish();
     finish_task(pass, task, s.sums);
-  }
+  });
 }
 
-inline void multiply_bf16(const LinearPass& pass, int64_t begin, int64_t end) {
-  bf16_tasks(pass, begin, end, 4,
-             [](const Bf16Chunk& chunk, const Bf16Rows& rows, int64_t count, float* sums) {
-               multiply_bf16_rows<6>(chunk, rows, 0, count, sums);
-             });
+inline void multiply_bf16(const LinearPass& pass, TaskQueue& queue) {
+  const auto multiply = [](const Bf16Chunk& chunk, const Bf16Rows& rows, int64_t count, float* sums,
+                           auto&) { multiply_bf16_rows<6>(chunk, rows, 0, count, sums); };
+  bf16_tasks(pass, queue, 4, multiply, [] {});
 }

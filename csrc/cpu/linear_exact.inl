@@ -85,13 +85,17 @@ inline void multiply_chunk(const float* x, int64_t width, int64_t rows, const fl
   }
 }
 
-inline void multiply_exact(const LinearPass& pass, int64_t begin, int64_t end) {
-  const WeightView& w = pass.params->weight;
-  const FillCodes fill_codes = fill_codes_for(w.format);
-  const F32 table = w.table ? table_of_mode(w, pass.params->mode) : splat(0.0f);
+struct ExactScratch {
   alignas(64) uint8_t codes[kExactColumns * kPanelRows] = {};
   alignas(64) float panel[kExactColumns * kPanelRows];
   alignas(64) float sums[kMaxBlockRows * kPanelRows];
+  PanelGroup group;
+};
+
+inline void multiply_exact(const LinearPass& pass, TaskQueue& queue) {
+  const WeightView& w = pass.params->weight;
+  const FillCodes fill_codes = fill_codes_for(w.format);
+  const F32 table = w.table ? table_of_mode(w, pass.params->mode) : splat(0.0f);
   alignas(64) float ones[kPanelRows];
   for (float& one : ones) one = 1.0f;
   // t - z, which the scale multiplies after the sum; of the zero kind value the weight itself.
@@ -99,20 +103,18 @@ inline void multiply_exact(const LinearPass& pass, int64_t begin, int64_t end) {
   const auto number = [=](F32 t, F32 scale, F32 zero) {
     return whole ? add(mul(t, scale), zero) : sub(t, zero);
   };
-  PanelGroup group;
-  for (int64_t index = begin; index < end; ++index) {
-    const LinearTask task = linear_task(pass, index);
-    std::memset(sums, 0, static_cast<size_t>(task.rows) * kPanelRows * sizeof(float));
-    for (int64_t c = 0; c < pass.chunks.count; ++c) {
-      const Chunk chunk = chunk_at(pass.chunks, w.format, c);
-      if (c % pass.chunks.per_group == 0) load_panel_group(w, task.panel, chunk.group, group);
-      fill_codes(w, task.panel, chunk, codes);
-      decode_panel(w, table, codes, group, chunk.columns, number, panel);
-      const float* scale = whole ? ones : group.scale;
-      const auto* x = reinterpret_cast<const float*>(x_row(pass, c, task.row));
-      multiply_chunk<kExactRows>(x, pass.chunks.width, task.rows, panel, scale, chunk.columns,
-                                 sums);
-    }
-    finish_task(pass, task, sums);
+  ExactScratch s;
+  ChunkWalk walk(pass, queue);
+  for (Step step; walk.next(step);) {
+    const auto& [task, chunk, first_of_group, last] = step;
+    if (chunk.index == 0) clear_sums(task, s.sums);
+    if (first_of_group) load_panel_group(w, task.panel, chunk.group, s.group);
+    fill_codes(w, task.panel, chunk, s.codes);
+    decode_panel(w, table, s.codes, s.group, chunk.columns, number, s.panel);
+    const float* scale = whole ? ones : s.group.scale;
+    const auto* x = reinterpret_cast<const float*>(x_row(pass, chunk.index, task.row));
+    multiply_chunk<kExactRows>(x, pass.chunks.width, task.rows, s.panel, scale, chunk.columns,
+                               s.sums);
+    if (last) finish_task(pass, task, s.sums);
   }
 }

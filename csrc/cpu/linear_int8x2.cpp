@@ -15,25 +15,26 @@
 
 namespace lowbit::cpu {
 
-// Tiles multiply 16 rows in the time of one. (The results are the same integers.)
-constexpr int64_t kMinTileRows = 4;
+// From this many rows on tiles are faster. (The results are the same integers.)
+constexpr int64_t kMinTileRows = 3;
 
-LinearKernel linear_int8x2([[maybe_unused]] Isa isa, [[maybe_unused]] int64_t rows) {
+LinearKernel linear_int8x2(const WeightOnlyLinearParams& p, [[maybe_unused]] Isa isa) {
+  LinearKernel kernel{kMaxChunkColumns, 64, 2, nullptr, nullptr};
 #ifdef LOWBIT_X86
-  if (isa >= Isa::kAmx && rows >= kMinTileRows) {
-    return {kMaxChunkColumns, 64, 2, amx::pack_rows_int8x2_tiles, amx::multiply_int8x2_tiles};
+  if (isa >= Isa::kAmx && p.m >= kMinTileRows) {
+    kernel.pack_rows = amx::pack_rows_int8x2_tiles;
+    kernel.multiply = amx::multiply_int8x2_tiles;
+    return kernel;
   }
   if (isa >= Isa::kAvx512Vnni) {
-    return {kMaxChunkColumns, 64, 2, avx512_vnni::pack_rows_int8x2, avx512_vnni::multiply_int8x2};
-  }
-  if (isa == Isa::kAvx512) {
-    return {kMaxChunkColumns, 64, 2, avx512::pack_rows_int8x2, avx512::multiply_int8x2};
-  }
-  if (isa == Isa::kAvx2) {
-    return {kMaxChunkColumns, 64, 2, avx2::pack_rows_int8x2, avx2::multiply_int8x2};
+    kernel.pack_rows = avx512_vnni::pack_rows_int8x2;
+    kernel.multiply = avx512_vnni::choose_multiply_int8x2(p.weight, p.m);
+    return kernel;
   }
 #endif
-  return {kMaxChunkColumns, 64, 2, scalar::pack_rows_int8x2, scalar::multiply_int8x2};
+  kernel.pack_rows = LOWBIT_FOR_CURRENT_ISA(pack_rows_int8x2);
+  kernel.multiply = LOWBIT_FOR_CURRENT_ISA(choose_multiply_int8x2)(p.weight, p.m);
+  return kernel;
 }
 
 }  // namespace lowbit::cpu

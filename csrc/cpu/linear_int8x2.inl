@@ -8,102 +8,145 @@
 
 // What a chunk of a panel adds: sums += scale * x_scale * sum of (code - zero) * x, and the offset.
 struct Int8Chunk {
-  const uint8_t* codes;
-  int64_t columns;      // whole quads
+  const uint8_t* codes;  // units; a code panel but where they are multiplied as they are stored
+  int64_t columns;
   const float* scale;   // [64]
   const int32_t* zero;  // [64], as halves -128 * zero, -zero
   const float* offset;  // [64] or null
-  NextCodes next;
+};
+
+// Side values of consecutive rows of x.
+struct Int8Sides {
+  const int32_t* sum;
+  const float* scale;
+  const float* total;
 };
 
 // Where x of the first row of a chunk lies; rows are 2 * width apart, low planes width behind.
 struct Int8Rows {
   const int8_t* x;
   int64_t width;
-  const float* scale;
-  const int32_t* sum;
-  const float* total;
+  Int8Sides sides;
 };
 
 LOWBIT_INLINE Int8Rows int8_rows(const LinearPass& pass, int64_t chunk, int64_t row) {
   const int64_t index = x_row_index(pass, chunk, row);
   return {reinterpret_cast<const int8_t*>(x_row(pass, chunk, row)), pass.chunks.width,
-          pass.x_scale + index, pass.x_sum + index, pass.x_total + index};
+          {pass.x_sum + index, pass.x_scale + index, pass.x_total + index}};
 }
 
-// Adds one vector of outputs of one row, given the sums over both planes.
-LOWBIT_INLINE void add_products(const Int8Chunk& chunk, const Int8Rows& rows, int64_t row, int v,
-                                I32 high, I32 low, float* sums) {
+// What the rows of x share in a vector of outputs. It is taken out of their loops: the compiler must
+// think that a store may change it.
+struct Int8Columns {
+  I32 zero;
+  F32 scale, offset;
+  bool has_offset;
+};
+
+LOWBIT_INLINE Int8Columns int8_columns(const Int8Chunk& chunk, int v) {
+  return {load_i32(chunk.zero + v * kLanes), load(chunk.scale + v * kLanes),
+          chunk.offset ? load(chunk.offset + v * kLanes) : splat(0.0f), chunk.offset != nullptr};
+}
+
+// Adds one vector of outputs of row r, given the sums over both planes.
+LOWBIT_INLINE void add_products(const Int8Columns& columns, const Int8Sides& x, int64_t r, I32 high,
+                                I32 low, float* sum) {
   I32 total = add_i32(shift_left<7>(high), low);
-  total = dot_halves(total, load_i32(chunk.zero + v * kLanes), splat_i32(rows.sum[row]));
-  const F32 scaled = mul(to_float(total), splat(rows.scale[row]));
-  float* sum = sums + row * kPanelRows + v * kLanes;
-  F32 result = fma(scaled, load(chunk.scale + v * kLanes), load(sum));
-  if (chunk.offset) {
-    result = fma(splat(rows.total[row]), load(chunk.offset + v * kLanes), result);
-  }
+  total = dot_halves(total, columns.zero, splat_i32(x.sum[r]));
+  const F32 scaled = mul(to_float(total), splat(x.scale[r]));
+  F32 result = fma(scaled, columns.scale, load(sum));
+  if (columns.has_offset) result = fma(splat(x.total[r]), columns.offset, result);
   store(sum, result);
 }
 
+// Sums over both planes of some rows, and some vectors of outputs.
 template <int kRows, int kColumnVectors>
-LOWBIT_INLINE void multiply_tile(const Int8Chunk& chunk, const Int8Rows& rows, int64_t row, int v0,
-                                 float* sums) {
+struct PlaneSums {
   I32 high[kRows][kColumnVectors], low[kRows][kColumnVectors];
+};
+
+template <typename Unit, int kQuad, int kRows, int kColumnVectors>
+LOWBIT_INLINE void multiply_quad(const uint8_t* unit, const int8_t* x, int64_t width,
+                                 PlaneSums<kRows, kColumnVectors>& sums) {
+  Codes w[kColumnVectors];
   LOWBIT_UNROLL
-  for (int r = 0; r < kRows; ++r) {
-    LOWBIT_UNROLL
-    for (int v = 0; v < kColumnVectors; ++v) high[r][v] = low[r][v] = splat_i32(0);
-  }
-  const int8_t* x = rows.x + row * 2 * rows.width;
-  const uint8_t* codes = chunk.codes + v0 * 64;
-  const bool first = row == 0 && v0 == 0;
-  for (int64_t k = 0; k < chunk.columns; k += 4) {
-    if (first) chunk.next.fetch(k, 4);
-    Codes w[kColumnVectors];
-    LOWBIT_UNROLL
-    for (int v = 0; v < kColumnVectors; ++v) {
-      w[v] = dot_codes(load_i32(codes + k / 4 * kQuadBytes + v * 64));
-    }
-    LOWBIT_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      const int8_t* x_row = x + r * 2 * rows.width + k;
-      const Quad high_quad = dot_quad(x_row), low_quad = dot_quad(x_row + rows.width);
-      LOWBIT_UNROLL
-      for (int v = 0; v < kColumnVectors; ++v) {
-        high[r][v] = dot(high[r][v], w[v], high_quad);
-        low[r][v] = dot(low[r][v], w[v], low_quad);
-      }
-    }
+  for (int v = 0; v < kColumnVectors; ++v) {
+    w[v] = dot_codes(Unit::template quad<kQuad>(unit + v * 64));
   }
   LOWBIT_UNROLL
   for (int r = 0; r < kRows; ++r) {
+    const int8_t* x_row = x + r * 2 * width + kQuad * 4;
+    const Quad high_quad = dot_quad(x_row), low_quad = dot_quad(x_row + width);
     LOWBIT_UNROLL
     for (int v = 0; v < kColumnVectors; ++v) {
-      add_products(chunk, rows, row + r, v0 + v, high[r][v], low[r][v], sums);
+      sums.high[r][v] = dot(sums.high[r][v], w[v], high_quad);
+      sums.low[r][v] = dot(sums.low[r][v], w[v], low_quad);
     }
   }
 }
 
-template <int kRows>
+template <typename Unit, int kRows, int kColumnVectors, int... kQuads>
+LOWBIT_INLINE void multiply_unit(const uint8_t* unit, const int8_t* x, int64_t width,
+                                 PlaneSums<kRows, kColumnVectors>& sums,
+                                 std::integer_sequence<int, kQuads...>) {
+  (multiply_quad<Unit, kQuads>(unit, x, width, sums), ...);
+}
+
+// Codes behind the columns of a group are zeros, so that x is read there, but does not count.
+template <typename Unit, int kRows, int kColumnVectors>
+LOWBIT_INLINE void multiply_tile(const Int8Chunk& chunk, const Int8Rows& rows, int64_t row, int v0,
+                                 float* sums) {
+  PlaneSums<kRows, kColumnVectors> planes;
+  LOWBIT_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    LOWBIT_UNROLL
+    for (int v = 0; v < kColumnVectors; ++v) planes.high[r][v] = planes.low[r][v] = splat_i32(0);
+  }
+  const int8_t* x = rows.x + row * 2 * rows.width;
+  const uint8_t* unit = chunk.codes;
+  for (int64_t left = chunk.columns; left > 0; left -= Unit::kColumns) {
+    if (v0 == 0) Unit::fetch(unit);
+    multiply_unit<Unit>(unit + v0 * 64, x, rows.width, planes, UnitQuads<Unit>());
+    unit += Unit::kBytes;
+    x += Unit::kColumns;
+  }
+  LOWBIT_UNROLL
+  for (int v = 0; v < kColumnVectors; ++v) {
+    const Int8Columns columns = int8_columns(chunk, v0 + v);
+    LOWBIT_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      add_products(columns, rows.sides, row + r, planes.high[r][v], planes.low[r][v],
+                   sums + (row + r) * kPanelRows + (v0 + v) * kLanes);
+    }
+  }
+}
+
+template <typename Unit, int kRows>
 inline void multiply_rows(const Int8Chunk& chunk, const Int8Rows& rows, int64_t row, int64_t end,
                           float* sums) {
   for (; row + kRows <= end; row += kRows) {
     for (int v = 0; v < kVectors; v += kDotVectors) {
-      multiply_tile<kRows, kDotVectors>(chunk, rows, row, v, sums);
+      multiply_tile<Unit, kRows, kDotVectors>(chunk, rows, row, v, sums);
     }
   }
-  if constexpr (kRows > 1) multiply_rows<kRows - 1>(chunk, rows, row, end, sums);
+  if constexpr (kRows > 1) multiply_rows<Unit, kRows - 1>(chunk, rows, row, end, sums);
 }
 
 // ---- tasks ----
 
-struct Int8Scratch {
-  alignas(64) uint8_t codes[kCodePanelBytes] = {};
-  alignas(64) uint8_t looked_up[kCodePanelBytes] = {};
-  alignas(64) float scale[kPanelRows];
-  alignas(64) float sums[kMaxBlockRows * kPanelRows];
-  PanelGroup group;
+// The scales of a group, those of each plane of a table, and its zeros.
+struct Int8Group {
+  PanelGroup values;
+  alignas(64) float plane_scale[2][kPanelRows];
   IntegerZeros zeros;
+};
+
+struct Int8Scratch {
+  alignas(64) uint8_t codes[2][kCodePanelBytes] = {};
+  alignas(64) uint8_t gathered[kCodePanelBytes];
+  alignas(64) uint8_t looked_up[kCodePanelBytes];
+  alignas(64) float sums[kMaxBlockRows * kPanelRows];
+  Int8Group group[2];  // this and the one before, whose sums may be pending
 };
 
 // zero -> the halves that dot_halves takes with those of x_sum.
@@ -116,67 +159,100 @@ inline void pair_zeros(int32_t* zero) {
   }
 }
 
-inline void load_group_int8x2(const WeightView& w, int64_t panel, int64_t group, Int8Scratch& s) {
-  load_panel_group(w, panel, group, s.group);
+inline void load_group_int8x2(const WeightView& w, const Step& step, Int8Group& group) {
+  load_panel_group(w, step.task.panel, step.chunk.group, group.values);
   if (w.table) {
-    offsets_of_zeros(w, s.group, s.zeros.offset);
-    std::fill_n(s.zeros.zero, kPanelRows, 128);
+    offsets_of_zeros(w, group.values, group.zeros.offset);
+    std::fill_n(group.zeros.zero, kPanelRows, 128);
   } else {
-    split_zeros(w, s.group, s.zeros);
+    split_zeros(w, group.values, group.zeros);
   }
-  pair_zeros(s.zeros.zero);
+  pair_zeros(group.zeros.zero);
 }
 
-// multiply(chunk, rows of x) for the codes as they are, or for every plane of the table.
+// multiply(chunk) for the codes as they are, or for every plane of the table.
 template <typename Multiply>
 LOWBIT_INLINE void multiply_planes(const WeightView& w, const IntegerTable& table,
-                                   const Int8Rows& rows, int64_t columns, NextCodes next,
-                                   Int8Scratch& s, const Multiply& multiply) {
-  const float* offset = has_offsets(w) ? s.zeros.offset : nullptr;
+                                   const uint8_t* codes, int64_t columns, Int8Group& group,
+                                   uint8_t* looked_up, const Multiply& multiply) {
+  const float* offset = has_offsets(w) ? group.zeros.offset : nullptr;
   if (!w.table) {
-    multiply(Int8Chunk{s.codes, columns, s.group.scale, s.zeros.zero, offset, next}, rows);
+    multiply(Int8Chunk{codes, columns, group.values.scale, group.zeros.zero, offset});
     return;
   }
   for (int plane = 0; plane < table.planes; ++plane) {
-    lookup_panel(s.codes, columns, table.plane[plane], s.looked_up);
+    lookup_panel(codes, columns, table.plane[plane], looked_up);
+    float* scale = group.plane_scale[plane];
     for (int v = 0; v < kVectors; ++v) {
-      const F32 scale = load(s.group.scale + v * kLanes);
-      store(s.scale + v * kLanes, mul(scale, splat(table.factor[plane])));
+      store(scale + v * kLanes, mul(load(group.values.scale + v * kLanes),
+                                    splat(table.factor[plane])));
     }
     const bool last = plane + 1 == table.planes;
-    multiply(Int8Chunk{s.looked_up, columns, s.scale, s.zeros.zero, last ? offset : nullptr, next},
-             rows);
+    multiply(Int8Chunk{looked_up, columns, scale, group.zeros.zero, last ? offset : nullptr});
   }
 }
 
-// Tasks [begin, end); multiply(chunk, x rows, number of rows, sums) does the products.
-template <typename Multiply>
-LOWBIT_INLINE void int8x2_tasks(const LinearPass& pass, int64_t begin, int64_t end,
-                                int64_t column_step, const Multiply& multiply) {
+// The tasks of a thread. multiply(chunk, x rows, number of rows, sums, slices) does the products;
+// finish() those of its additions to the sums that it has put off.
+template <typename Multiply, typename Finish>
+LOWBIT_INLINE void int8x2_tasks(const LinearPass& pass, TaskQueue& queue, int64_t column_step,
+                                const Multiply& multiply, const Finish& finish) {
   const WeightView& w = pass.params->weight;
-  const FillCodes fill_codes = fill_codes_for(w.format);
   const IntegerTable table = w.table ? integer_table(w) : IntegerTable{};
   Int8Scratch s;
-  for (int64_t index = begin; index < end; ++index) {
-    const LinearTask task = linear_task(pass, index);
-    std::memset(s.sums, 0, static_cast<size_t>(task.rows) * kPanelRows * sizeof(float));
-    for (int64_t c = 0; c < pass.chunks.count; ++c) {
-      const Chunk chunk = chunk_at(pass.chunks, w.format, c);
-      if (c % pass.chunks.per_group == 0) load_group_int8x2(w, task.panel, chunk.group, s);
-      const NextCodes next = next_codes(w, fill_codes(w, task.panel, chunk, s.codes));
-      const int64_t columns = ceil_div(chunk.columns, column_step) * column_step;
-      multiply_planes(w, table, int8_rows(pass, c, task.row), columns, next, s,
-                      [&](const Int8Chunk& products, const Int8Rows& rows) {
-                        multiply(products, rows, task.rows, s.sums);
-                      });
+  Int8Group* group = &s.group[0];
+  const PanelPair pair{{s.codes[0], s.codes[1]}, kQuadBytes, s.gathered};
+  const auto decode = LOWBIT_FOR_UNITS(w.format, unpack_units);
+  walk_ahead(pass, queue, pair, decode, [&](const Step& step, const uint8_t* codes, auto& slices) {
+    const auto& [task, chunk, first_of_group, last] = step;
+    if (chunk.index == 0) clear_sums(task, s.sums);
+    if (first_of_group) {
+      group = &s.group[group == &s.group[0]];
+      load_group_int8x2(w, step, *group);
     }
+    const int64_t columns = ceil_div(chunk.columns, column_step) * column_step;
+    const Int8Rows rows = int8_rows(pass, chunk.index, task.row);
+    multiply_planes(w, table, codes, columns, *group, s.looked_up, [&](const Int8Chunk& products) {
+      multiply(products, rows, task.rows, s.sums, slices);
+    });
+    if (!last) return;
+    finish();
     finish_task(pass, task, s.sums);
+  });
+}
+
+inline void multiply_int8x2(const LinearPass& pass, TaskQueue& queue) {
+  const auto multiply = [](const Int8Chunk& chunk, const Int8Rows& rows, int64_t count, float* sums,
+                           auto&) {
+    multiply_rows<PanelUnit, kDotRows>(chunk, rows, 0, count, sums);
+  };
+  int8x2_tasks(pass, queue, 4, multiply, [] {});
+}
+
+// ---- few rows: codes are multiplied as they are stored ----
+
+template <typename Unit>
+inline void multiply_stored_int8x2(const LinearPass& pass, TaskQueue& queue) {
+  const WeightView& w = pass.params->weight;
+  alignas(64) float sums[kDotRows * kPanelRows];
+  const StoredUnits stored_units(w);
+  Int8Group group;
+  const float* offset = has_offsets(w) ? group.zeros.offset : nullptr;
+  ChunkWalk walk(pass, queue);
+  for (Step step; walk.next(step);) {
+    const auto& [task, chunk, first_of_group, last] = step;
+    if (chunk.index == 0) clear_sums(task, sums);
+    if (first_of_group) load_group_int8x2(w, step, group);
+    const uint8_t* codes = stored_units(task.panel, chunk).units;
+    multiply_rows<Unit, kDotRows>(
+        Int8Chunk{codes, chunk.columns, group.values.scale, group.zeros.zero, offset},
+        int8_rows(pass, chunk.index, task.row), 0, task.rows, sums);
+    if (last) finish_task(pass, task, sums);
   }
 }
 
-inline void multiply_int8x2(const LinearPass& pass, int64_t begin, int64_t end) {
-  int8x2_tasks(pass, begin, end, 4,
-               [](const Int8Chunk& chunk, const Int8Rows& rows, int64_t count, float* sums) {
-                 multiply_rows<kDotRows>(chunk, rows, 0, count, sums);
-               });
+// The kernel for `rows` rows of x.
+inline MultiplyTasks choose_multiply_int8x2(const WeightView& w, int64_t rows) {
+  const bool stored = rows <= kDotRows && !w.table && w.format.layout == WeightLayout::kPanels;
+  return stored ? LOWBIT_FOR_UNITS(w.format, multiply_stored_int8x2) : multiply_int8x2;
 }

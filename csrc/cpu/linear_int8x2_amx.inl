@@ -1,91 +1,51 @@
-// int8x2 products in tiles of 16 rows of x by 16 rows of the weight.
+// int8x2 products in tiles: the two planes of a row of x are two tile rows.
 
 #include "linear_int8x2.inl"
 #include "linear_tiles.inl"
 
 inline void pack_rows_int8x2_tiles(const LinearPass& pass, int64_t begin, int64_t end) {
-  const WeightFormat& f = pass.params->weight.format;
+  constexpr int64_t kRows = kTileRows / Int8Tiles::kPlanes;
+  const int64_t width = pass.chunks.width;
   alignas(64) float x[kMaxChunkColumns];
   alignas(64) uint8_t packed[2 * kMaxChunkColumns];
   for (int64_t row = begin; row < end; ++row) {
     for (int64_t c = 0; c < pass.chunks.count; ++c) {
-      load_x(pass, row, chunk_at(pass.chunks, f, c), x);
+      load_x(pass, row, chunk_at(pass.chunks, pass.params->weight.format, c), x);
       pack_chunk_int8x2(pass, c, row, x, packed);
-      store_row_in_tiles(pass, c, row, pass.chunks.step, packed);
+      uint8_t* tiles = x_row(pass, c, row / kRows * kRows);
+      store_tile_row(packed, width, pass.chunks.step, row % kRows * 2, tiles);
+      store_tile_row(packed + width, width, pass.chunks.step, row % kRows * 2 + 1, tiles);
     }
   }
 }
 
-// Sums of 16 rows of x with 32 rows of the weight, from vector v on. The `first` rows fetch half of
-// the next codes for each half of the panel. Tiles 0 and 1: sums of the high planes, 2 and 3: of
-// the low ones; 4 and 5: x; 6 and 7: codes.
-LOWBIT_INLINE void sum_int8_tiles(const Int8Chunk& chunk, const int8_t* x, int64_t width,
-                                  int64_t step, int v, bool first, int32_t* out) {
-  tile_zero<0>();
-  tile_zero<1>();
-  tile_zero<2>();
-  tile_zero<3>();
-  for (int64_t k = 0; k < chunk.columns; k += step) {
-    const uint8_t* codes = chunk.codes + k / 4 * kQuadBytes + v * 64;
-    if (first) chunk.next.fetch(k / 2 + v * chunk.columns / 4, step / 2);
-    tile_load<6>(codes, kQuadBytes);
-    tile_load<4>(x + k * kTileRows, step);
-    tile_dot_int8<0, 4, 6>();
-    tile_load<7>(codes + 64, kQuadBytes);
-    tile_dot_int8<1, 4, 7>();
-    tile_load<5>(x + (width + k) * kTileRows, step);
-    tile_dot_int8<2, 5, 6>();
-    tile_dot_int8<3, 5, 7>();
-  }
-  tile_store<0>(out, 64);
-  tile_store<1>(out + kTileNumbers, 64);
-  tile_store<2>(out + 2 * kTileNumbers, 64);
-  tile_store<3>(out + 3 * kTileNumbers, 64);
-}
+// What the tiles of a chunk are added to.
+struct Int8Outputs {
+  Int8Chunk chunk;
+  Int8Rows rows;
+  float* sums;
 
-// add_products for `count` rows of a tile. What they share is taken out of the loop: the compiler
-// must think that a store may change it.
-LOWBIT_INLINE void add_int8_tile(const Int8Chunk& chunk, const Int8Rows& rows, int64_t row,
-                                 int64_t count, int v, const int32_t* high, const int32_t* low,
-                                 float* sums) {
-  const I32 zero = load_i32(chunk.zero + v * kLanes);
-  const F32 scale = load(chunk.scale + v * kLanes);
-  const F32 offset = chunk.offset ? load(chunk.offset + v * kLanes) : splat(0.0f);
-  const bool has_offset = chunk.offset;
-  const int32_t* x_sum = rows.sum + row;
-  const float* x_scale = rows.scale + row;
-  const float* x_total = rows.total + row;
-  float* out = sums + row * kPanelRows + v * kLanes;
-  for (int64_t r = 0; r < count; ++r, out += kPanelRows) {
-    const I32 both =
-        add_i32(shift_left<7>(load_i32(high + r * kLanes)), load_i32(low + r * kLanes));
-    const I32 total = dot_halves(both, zero, splat_i32(x_sum[r]));
-    F32 result = fma(mul(to_float(total), splat(x_scale[r])), scale, load(out));
-    if (has_offset) result = fma(splat(x_total[r]), offset, result);
-    store(out, result);
-  }
-}
-
-inline void multiply_int8_tiles(const Int8Chunk& chunk, const Int8Rows& rows, int64_t count,
-                                int64_t step, float* sums) {
-  alignas(64) int32_t tiles[4][kTileNumbers];
-  for (int64_t row = 0; row < count; row += kTileRows) {
-    const int8_t* x = rows.x + row * 2 * rows.width;
-    const int64_t here = at_most(kTileRows, count - row);
-    for (int v = 0; v < kVectors; v += 2) {
-      sum_int8_tiles(chunk, x, rows.width, step, v, row == 0, tiles[0]);
-      add_int8_tile(chunk, rows, row, here, v, tiles[0], tiles[2], sums);
-      add_int8_tile(chunk, rows, row, here, v + 1, tiles[1], tiles[3], sums);
+  LOWBIT_INLINE void add(TilePlace tile, const int32_t* stored) const {
+    const Int8Columns columns = int8_columns(chunk, tile.v);
+    const int64_t first = tile.row / 2, count = tile.rows / 2;
+    const Int8Sides x{rows.sides.sum + first, rows.sides.scale + first, rows.sides.total + first};
+    float* sum = sums + first * kPanelRows + tile.v * kLanes;
+    for (int64_t r = 0; r < count; ++r, stored += 2 * kLanes, sum += kPanelRows) {
+      add_products(columns, x, r, load_i32(stored), load_i32(stored + kLanes), sum);
     }
   }
-}
+};
 
-inline void multiply_int8x2_tiles(const LinearPass& pass, int64_t begin, int64_t end) {
+inline void multiply_int8x2_tiles(const LinearPass& pass, TaskQueue& queue) {
   const int64_t step = pass.chunks.step;
-  configure_tiles(tile_rows(pass), static_cast<int>(step / 4));
-  int8x2_tasks(pass, begin, end, step,
-               [=](const Int8Chunk& chunk, const Int8Rows& rows, int64_t count, float* sums) {
-                 multiply_int8_tiles(chunk, rows, count, step, sums);
-               });
+  configure_tiles_for<Int8Tiles>(pass);
+  PendingTiles<int32_t, Int8Outputs> pending;
+  const auto multiply = [&](const Int8Chunk& chunk, const Int8Rows& rows, int64_t count,
+                            float* sums, auto& slices) {
+    const TileOperands operands{chunk.codes, reinterpret_cast<const uint8_t*>(rows.x),
+                                rows.width * kTileRows, chunk.columns / 4, step / 4};
+    multiply_tiles<Int8Tiles>(operands, count * 2, Int8Outputs{chunk, rows, sums}, slices, pending);
+  };
+  int8x2_tasks(pass, queue, step, multiply, [&] { pending.rest(); });
   release_tiles();
 }

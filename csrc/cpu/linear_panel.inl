@@ -58,6 +58,118 @@ LOWBIT_INLINE LinearTask linear_task(const LinearPass& pass, int64_t index) {
   return {index % panels, row, at_most(pass.block_rows, pass.rows - row)};
 }
 
+// A chunk of a task.
+struct Step {
+  LinearTask task;
+  Chunk chunk;
+  bool first_of_group, last;
+};
+
+// The chunks of the tasks that a thread claims, one after the other.
+class ChunkWalk {
+ public:
+  ChunkWalk(const LinearPass& pass, TaskQueue& queue) : pass_(pass), queue_(queue) {}
+
+  // False when there are no more.
+  LOWBIT_INLINE bool next(Step& step) {
+    const WeightFormat& f = pass_.params->weight.format;
+    if (last_) {
+      if (run_.begin == run_.end) run_ = queue_.claim();
+      if (run_.begin == run_.end) return false;
+      task_ = linear_task(pass_, run_.begin++);
+    }
+    const Chunk chunk =
+        last_ ? chunk_at(pass_.chunks, f, 0) : chunk_after(pass_.chunks, f, chunk_);
+    step.first_of_group = last_ || chunk.group != chunk_.group;
+    step.last = last_ = chunk.index + 1 == pass_.chunks.count;
+    step.task = task_;
+    step.chunk = chunk_ = chunk;
+    return true;
+  }
+
+ private:
+  const LinearPass& pass_;
+  TaskQueue& queue_;
+  TaskQueue::Run run_{0, 0};
+  LinearTask task_{};
+  Chunk chunk_{};
+  bool last_ = true;  // of a task
+};
+
+// Decodes the units of a chunk some at a time: next() does a few between other work, rest() all that
+// are left.
+template <typename Decode>
+class Slices {
+ public:
+  LOWBIT_INLINE Slices(UnitRun run, int64_t units, int64_t unit_bytes, uint8_t* out,
+                       int64_t out_bytes, const Decode& decode)
+      : run_(run), units_(units), unit_bytes_(unit_bytes), out_(out), out_bytes_(out_bytes),
+        decode_(decode) {}
+  LOWBIT_INLINE void next() {
+    if (run_.count <= 0) return;
+    take(at_most(units_, run_.count));
+  }
+  LOWBIT_INLINE void rest() {
+    if (run_.count > 0) take(run_.count);
+  }
+
+ private:
+  LOWBIT_INLINE void take(int64_t count) {
+    decode_(run_.units, count, out_);
+    run_.units += count * unit_bytes_;
+    run_.count -= count;
+    out_ += count * out_bytes_;
+  }
+
+  UnitRun run_;
+  const int64_t units_;  // of a slice
+  const int64_t unit_bytes_;
+  uint8_t* out_;
+  const int64_t out_bytes_;  // of a unit
+  const Decode& decode_;
+};
+
+// Two panels of decoded weights: one is multiplied while the next chunk is decoded into the other.
+struct PanelPair {
+  uint8_t* panel[2];
+  int64_t quad_bytes;  // of a quad of columns
+  uint8_t* gathered;   // a code panel, for codes of the canonical layout
+};
+
+// Does the steps of a thread: multiply(step, panel, slices), where slices decode the next step by
+// decode(units, count, out).
+template <typename Decode, typename Multiply>
+LOWBIT_INLINE void walk_ahead(const LinearPass& pass, TaskQueue& queue, const PanelPair& pair,
+                              const Decode& decode, const Multiply& multiply) {
+  const WeightView& w = pass.params->weight;
+  const bool stored = w.format.layout == WeightLayout::kPanels;
+  const FillCodes gather = fill_codes_for(w.format);
+  const int64_t unit = stored ? unit_columns(w.format.bits) : 4;
+  const int64_t unit_bytes = stored ? unit_words(w.format.bits) * 4 : kQuadBytes;
+  // Few stores between products in tiles, or the store buffer fills up and nothing goes on.
+  const int64_t slice = std::max<int64_t>(pass.chunks.step / 4 / unit, 1);
+  const StoredUnits stored_units(w);
+  const auto find = [&](const Step& step) -> UnitRun {
+    if (stored) return stored_units(step.task.panel, step.chunk);
+    gather(w, step.task.panel, step.chunk, pair.gathered);
+    return {pair.gathered, ceil_div(step.chunk.columns, 4)};
+  };
+  ChunkWalk walk(pass, queue);
+  Step here, next;
+  if (!walk.next(here)) return;
+  uint8_t* panel = pair.panel[0];
+  uint8_t* other = pair.panel[1];
+  const UnitRun first = find(here);
+  decode(first.units, first.count, panel);
+  for (bool more = true; more; here = next, std::swap(panel, other)) {
+    more = walk.next(next);
+    Slices slices(more ? find(next) : UnitRun{nullptr, 0}, slice, unit_bytes, other,
+                  unit / 4 * pair.quad_bytes, decode);
+    multiply(here, panel, slices);
+    slices.rest();
+  }
+}
+
 // The place of a row of a chunk among the rows of x and their side values.
 LOWBIT_INLINE int64_t x_row_index(const LinearPass& pass, int64_t chunk, int64_t row) {
   return chunk * pass.padded_rows + row;
@@ -65,6 +177,10 @@ LOWBIT_INLINE int64_t x_row_index(const LinearPass& pass, int64_t chunk, int64_t
 
 LOWBIT_INLINE uint8_t* x_row(const LinearPass& pass, int64_t chunk, int64_t row) {
   return pass.x + x_row_index(pass, chunk, row) * pass.row_bytes;
+}
+
+LOWBIT_INLINE void clear_sums(const LinearTask& task, float* sums) {
+  std::memset(sums, 0, static_cast<size_t>(task.rows) * kPanelRows * sizeof(float));
 }
 
 // Adds addend and bias to the sums [rows][64] of a task, rounds, stores.

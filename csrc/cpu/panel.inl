@@ -25,6 +25,15 @@ LOWBIT_INLINE Chunk chunk_at(const Chunks& chunks, const WeightFormat& f, int64_
   return {index, group, k0, at_most(chunks.columns, group_end - k0)};
 }
 
+// The chunk behind one that is not the last.
+LOWBIT_INLINE Chunk chunk_after(const Chunks& chunks, const WeightFormat& f, const Chunk& chunk) {
+  const int64_t k0 = chunk.k0 + chunk.columns;
+  int64_t group = chunk.group;
+  if (k0 == (group + 1) * f.block_k) ++group;
+  const int64_t group_end = at_most((group + 1) * f.block_k, f.k);
+  return {chunk.index + 1, group, k0, at_most(chunks.columns, group_end - k0)};
+}
+
 // ---- codes of the panels layout ----
 
 template <int kWidth, int kField>
@@ -55,64 +64,115 @@ LOWBIT_INLINE I32 unit_quad(const uint8_t* vectors) {
   }
 }
 
-template <int kBits, int... kQuads>
-LOWBIT_INLINE void unpack_unit(const uint8_t* unit, uint8_t* codes,
-                               std::integer_sequence<int, kQuads...>) {
-  constexpr int kUnit = unit_columns(kBits);
-  for (int j = 0; j < kVectors; ++j) {
-    const uint8_t* vectors = unit + j * 64;
-    uint8_t* out = codes + j * 64;
-    (store_i32(out + kQuads * kQuadBytes, unit_quad<kBits, kUnit, kQuads>(vectors)), ...);
-  }
-}
+// Codes come from memory in time if they are asked for this much earlier: more than a thread gets
+// from memory in the time of its latency.
+inline constexpr int64_t kAheadBytes = 2560;
 
-// Fills a code panel and returns where the codes of the next chunk lie, null where they are not in
-// one piece. Columns behind those of the chunk hold anything.
-using FillCodes = const uint8_t* (*)(const WeightView&, int64_t panel, const Chunk&,
-                                     uint8_t* codes);
-
-// The codes of a chunk in the panels layout.
+// A unit of the panels layout as it is stored, one of a stream that runs on behind it.
 template <int kBits>
-LOWBIT_INLINE const uint8_t* chunk_units(const WeightView& w, int64_t panel, const Chunk& chunk) {
-  const int64_t in_group = chunk.k0 - chunk.group * w.format.block_k;
-  const int64_t first = chunk.group * units_per_group(w.format) + in_group / unit_columns(kBits);
-  return reinterpret_cast<const uint8_t*>(w.qweight + panel * w.qweight_stride) +
-         first * unit_words(kBits) * 4;
-}
-
-template <int kBits>
-inline const uint8_t* unpack_panel(const WeightView& w, int64_t panel, const Chunk& chunk,
-                                   uint8_t* codes) {
-  constexpr int64_t kUnit = unit_columns(kBits);
-  const uint8_t* unit = chunk_units<kBits>(w, panel, chunk);
-  for (int64_t left = chunk.columns; left > 0; left -= kUnit) {
-    unpack_unit<kBits>(unit, codes, std::make_integer_sequence<int, unit_columns(kBits) / 4>());
-    unit += unit_words(kBits) * 4;
-    codes += kUnit / 4 * kQuadBytes;
+struct StoredUnit {
+  static constexpr int kColumns = unit_columns(kBits);
+  static constexpr int64_t kBytes = unit_words(kBits) * 4;
+  template <int kQuad>
+  LOWBIT_INLINE static I32 quad(const uint8_t* vectors) {
+    return unit_quad<kBits, kColumns, kQuad>(vectors);
   }
-  return unit;
-}
-
-// The next chunk is fetched this much ahead of its place: its first codes are needed at once.
-inline constexpr int64_t kAheadBytes = 1536;
-
-// The codes of the next chunk, fetched from memory while this one is multiplied: a loop over the
-// columns of this chunk calls fetch() for the columns of every step.
-struct NextCodes {
-  const uint8_t* codes;  // or null
-  int64_t column_bytes;
-
-  LOWBIT_INLINE void fetch(int64_t k, int64_t columns) const {
-    if (!codes) return;
-    const int64_t end = (k + columns) * column_bytes;
-    for (int64_t i = (k * column_bytes + 63) & -64; i < end; i += 64) {
-      prefetch_far(codes + i + kAheadBytes);
+  // The same with anything in the bits above kBits, where that saves work.
+  template <int kQuad>
+  LOWBIT_INLINE static I32 loose_quad(const uint8_t* vectors) {
+    if constexpr (kBits == plane_width(kBits)) {
+      constexpr int kFields = 8 / kBits;
+      const I32 plane = load_i32(vectors + kQuad / kFields * kQuadBytes);
+      return shift_right<kQuad % kFields * kBits>(plane);
+    } else {
+      return quad<kQuad>(vectors);
     }
+  }
+  LOWBIT_INLINE static void fetch(const uint8_t* unit) {
+    LOWBIT_UNROLL
+    for (int64_t i = 0; i < kBytes; i += 64) prefetch_far(unit + kAheadBytes + i);
   }
 };
 
-LOWBIT_INLINE NextCodes next_codes(const WeightView& w, const uint8_t* codes) {
-  return {codes, kPanelRows * w.format.bits / 8};
+// The only quad of 4 columns of a code panel.
+struct PanelUnit {
+  static constexpr int kColumns = 4;
+  static constexpr int64_t kBytes = kQuadBytes;
+  template <int kQuad>
+  LOWBIT_INLINE static I32 quad(const uint8_t* vectors) {
+    return load_i32(vectors);
+  }
+  template <int kQuad>
+  LOWBIT_INLINE static I32 loose_quad(const uint8_t* vectors) {
+    return load_i32(vectors);
+  }
+  LOWBIT_INLINE static void fetch(const uint8_t*) {}
+};
+
+template <typename Unit>
+using UnitQuads = std::make_integer_sequence<int, Unit::kColumns / 4>;
+
+template <typename Unit, int... kQuads>
+LOWBIT_INLINE void unpack_unit(const uint8_t* unit, uint8_t* codes,
+                               std::integer_sequence<int, kQuads...>) {
+  LOWBIT_UNROLL
+  for (int j = 0; j < kVectors; ++j) {
+    const uint8_t* vectors = unit + j * 64;
+    uint8_t* out = codes + j * 64;
+    (store_i32(out + kQuads * kQuadBytes, Unit::template quad<kQuads>(vectors)), ...);
+  }
+}
+
+// `count` units into a code panel.
+template <typename Unit>
+inline void unpack_units(const uint8_t* units, int64_t count, uint8_t* codes) {
+  for (; count > 0; --count) {
+    Unit::fetch(units);
+    unpack_unit<Unit>(units, codes, UnitQuads<Unit>());
+    units += Unit::kBytes;
+    codes += Unit::kColumns / 4 * kQuadBytes;
+  }
+}
+
+// Units of a chunk as they are stored, the last one perhaps with columns behind the chunk.
+struct UnitRun {
+  const uint8_t* units;
+  int64_t count;
+};
+
+// Finds the units of chunks; made once, because it divides.
+class StoredUnits {
+ public:
+  explicit StoredUnits(const WeightView& w)
+      : codes_(reinterpret_cast<const uint8_t*>(w.qweight)),
+        panel_bytes_(w.qweight_stride * 4),
+        group_units_(units_per_group(w.format)),
+        block_k_(w.format.block_k),
+        columns_log2_(std::countr_zero(static_cast<unsigned>(unit_columns(w.format.bits)))),
+        unit_bytes_(unit_words(w.format.bits) * 4) {}
+
+  LOWBIT_INLINE UnitRun operator()(int64_t panel, const Chunk& chunk) const {
+    const int64_t in_group = chunk.k0 - chunk.group * block_k_;
+    const int64_t first = chunk.group * group_units_ + (in_group >> columns_log2_);
+    const int64_t partial = (int64_t{1} << columns_log2_) - 1;
+    return {codes_ + panel * panel_bytes_ + first * unit_bytes_,
+            (chunk.columns + partial) >> columns_log2_};
+  }
+
+ private:
+  const uint8_t* codes_;
+  int64_t panel_bytes_, group_units_, block_k_;
+  int columns_log2_;
+  int64_t unit_bytes_;
+};
+
+// Fills a code panel with the columns of a chunk. What follows up to a whole unit becomes anything.
+using FillCodes = void (*)(const WeightView&, int64_t panel, const Chunk&, uint8_t* codes);
+
+template <int kBits>
+inline void unpack_panel(const WeightView& w, int64_t panel, const Chunk& chunk, uint8_t* codes) {
+  const UnitRun run = StoredUnits(w)(panel, chunk);
+  unpack_units<StoredUnit<kBits>>(run.units, run.count, codes);
 }
 
 // ---- codes of the canonical layout: row by row, quads scattered into the panel ----
@@ -132,8 +192,7 @@ inline void row_codes(const WeightView& w, int64_t row, int64_t k0, int64_t colu
 }
 
 template <int kBits>
-inline const uint8_t* gather_panel(const WeightView& w, int64_t panel, const Chunk& chunk,
-                                   uint8_t* codes) {
+inline void gather_panel(const WeightView& w, int64_t panel, const Chunk& chunk, uint8_t* codes) {
   const int64_t first = panel * kPanelRows;
   const int64_t rows = at_most(kPanelRows, w.format.n - first);
   uint8_t row[kMaxChunkColumns + 2 * kLanes] = {};
@@ -144,8 +203,19 @@ inline const uint8_t* gather_panel(const WeightView& w, int64_t panel, const Chu
       std::memcpy(codes + k / 4 * kQuadBytes + r * 4, quads + k, 4);
     }
   }
-  return nullptr;
 }
+
+// The copy of a function for units of a bit width; those of the canonical layout are gathered first.
+#define LOWBIT_FOR_UNITS(format, function)                                                    \
+  ((format).layout == WeightLayout::kCanonical ? &function<PanelUnit>                         \
+   : (format).bits == 1                        ? &function<StoredUnit<1>>                     \
+   : (format).bits == 2                        ? &function<StoredUnit<2>>                     \
+   : (format).bits == 3                        ? &function<StoredUnit<3>>                     \
+   : (format).bits == 4                        ? &function<StoredUnit<4>>                     \
+   : (format).bits == 5                        ? &function<StoredUnit<5>>                     \
+   : (format).bits == 6                        ? &function<StoredUnit<6>>                     \
+   : (format).bits == 7                        ? &function<StoredUnit<7>>                     \
+                                               : &function<StoredUnit<8>>)
 
 inline FillCodes fill_codes_for(const WeightFormat& f) {
   static constexpr FillCodes kPanels[] = {unpack_panel<1>, unpack_panel<2>, unpack_panel<3>,
@@ -193,10 +263,18 @@ inline void gather_values(const WeightView& w, ElementType type, const void* sou
   load_elements(type, values, 0, kPanelRows, out);
 }
 
+// The values of the next group: too few at a time for the CPU to see that they follow.
+LOWBIT_INLINE void fetch_next_values(ElementType type, const void* source, int64_t begin) {
+  const int64_t bytes = element_bytes(type);
+  const auto* next = static_cast<const uint8_t*>(source) + begin * bytes;
+  for (int64_t i = 0; i < kPanelRows * bytes; i += 64) prefetch_far(next + i);
+}
+
 inline void load_values(const WeightView& w, ElementType type, const void* source, int64_t stride,
                         int64_t panel, int64_t group, float* out) {
   if (w.format.layout == WeightLayout::kPanels && w.format.block_n == 1) {
     const int64_t begin = (panel * scale_columns(w.format) + group) * kPanelRows;
+    fetch_next_values(type, source, begin + kPanelRows);
     load_elements(type, source, begin, kPanelRows, out);
   } else {
     gather_values(w, type, source, stride, panel, group, out);
