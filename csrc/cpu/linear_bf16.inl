@@ -169,7 +169,7 @@ struct Bf16Group {
 
 struct Bf16Scratch {
   alignas(64) uint8_t gathered[kCodePanelBytes];
-  alignas(64) uint8_t panel[2][2 * kCodePanelBytes] = {};
+  alignas(64) uint8_t panel[2 * kCodePanelBytes] = {};
   alignas(64) float sums[kMaxBlockRows * kPanelRows];
   Bf16Group group[2];  // this and the one before, whose sums may be pending
 };
@@ -189,8 +189,8 @@ LOWBIT_INLINE void bf16_tasks(const LinearPass& pass, TaskQueue& queue, int64_t 
   };
   Bf16Scratch s;
   Bf16Group* group = &s.group[0];
-  const PanelPair pair{{s.panel[0], s.panel[1]}, 2 * kPairBytes, s.gathered};
-  walk_ahead(pass, queue, pair, decode, [&](const Step& step, uint8_t* panel, auto& slices) {
+  const DecodedPanel decoded{s.panel, 2 * kPairBytes, s.gathered};
+  walk_ahead(pass, queue, decoded, decode, [&](const Step& step, auto& slices) {
     const auto& [task, chunk, first_of_group, last] = step;
     if (chunk.index == 0) clear_sums(task, s.sums);
     if (first_of_group) {
@@ -200,9 +200,9 @@ LOWBIT_INLINE void bf16_tasks(const LinearPass& pass, TaskQueue& queue, int64_t 
     }
     const int64_t columns = ceil_div(chunk.columns, column_step) * column_step;
     // x is zero there, but infinity and NaN of a table would still make NaN.
-    if (w.table) clear_columns(chunk.columns, columns, panel);
+    if (w.table) clear_columns(chunk.columns, columns, s.panel);
     const int64_t first = x_row_index(pass, chunk.index, task.row);
-    multiply(Bf16Chunk{panel, columns, group->values.scale, has_offsets ? group->offset : nullptr},
+    multiply(Bf16Chunk{s.panel, columns, group->values.scale, has_offsets ? group->offset : nullptr},
              Bf16Rows{reinterpret_cast<const uint16_t*>(x_row(pass, chunk.index, task.row)),
                       pass.chunks.width, pass.x_total + first},
              task.rows, s.sums, slices);

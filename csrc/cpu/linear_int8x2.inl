@@ -142,7 +142,7 @@ struct Int8Group {
 };
 
 struct Int8Scratch {
-  alignas(64) uint8_t codes[2][kCodePanelBytes] = {};
+  alignas(64) uint8_t codes[kCodePanelBytes] = {};
   alignas(64) uint8_t gathered[kCodePanelBytes];
   alignas(64) uint8_t looked_up[kCodePanelBytes];
   alignas(64) float sums[kMaxBlockRows * kPanelRows];
@@ -170,16 +170,18 @@ inline void load_group_int8x2(const WeightView& w, const Step& step, Int8Group& 
   pair_zeros(group.zeros.zero);
 }
 
-// multiply(chunk) for the codes as they are, or for every plane of the table.
-template <typename Multiply>
+// multiply(chunk, slices) for the codes as they are, or for every plane of the table; slices only
+// with the last one, when the codes are no longer needed.
+template <typename Slices, typename Multiply>
 LOWBIT_INLINE void multiply_planes(const WeightView& w, const IntegerTable& table,
                                    const uint8_t* codes, int64_t columns, Int8Group& group,
-                                   uint8_t* looked_up, const Multiply& multiply) {
+                                   uint8_t* looked_up, Slices& slices, const Multiply& multiply) {
   const float* offset = has_offsets(w) ? group.zeros.offset : nullptr;
   if (!w.table) {
-    multiply(Int8Chunk{codes, columns, group.values.scale, group.zeros.zero, offset});
+    multiply(Int8Chunk{codes, columns, group.values.scale, group.zeros.zero, offset}, slices);
     return;
   }
+  Slices none = slices.none();
   for (int plane = 0; plane < table.planes; ++plane) {
     lookup_panel(codes, columns, table.plane[plane], looked_up);
     float* scale = group.plane_scale[plane];
@@ -188,7 +190,8 @@ LOWBIT_INLINE void multiply_planes(const WeightView& w, const IntegerTable& tabl
                                     splat(table.factor[plane])));
     }
     const bool last = plane + 1 == table.planes;
-    multiply(Int8Chunk{looked_up, columns, scale, group.zeros.zero, last ? offset : nullptr});
+    const Int8Chunk chunk{looked_up, columns, scale, group.zeros.zero, last ? offset : nullptr};
+    multiply(chunk, last ? slices : none);
   }
 }
 
@@ -201,9 +204,9 @@ LOWBIT_INLINE void int8x2_tasks(const LinearPass& pass, TaskQueue& queue, int64_
   const IntegerTable table = w.table ? integer_table(w) : IntegerTable{};
   Int8Scratch s;
   Int8Group* group = &s.group[0];
-  const PanelPair pair{{s.codes[0], s.codes[1]}, kQuadBytes, s.gathered};
+  const DecodedPanel decoded{s.codes, kQuadBytes, s.gathered};
   const auto decode = LOWBIT_FOR_UNITS(w.format, unpack_units);
-  walk_ahead(pass, queue, pair, decode, [&](const Step& step, const uint8_t* codes, auto& slices) {
+  walk_ahead(pass, queue, decoded, decode, [&](const Step& step, auto& slices) {
     const auto& [task, chunk, first_of_group, last] = step;
     if (chunk.index == 0) clear_sums(task, s.sums);
     if (first_of_group) {
@@ -212,9 +215,10 @@ LOWBIT_INLINE void int8x2_tasks(const LinearPass& pass, TaskQueue& queue, int64_
     }
     const int64_t columns = ceil_div(chunk.columns, column_step) * column_step;
     const Int8Rows rows = int8_rows(pass, chunk.index, task.row);
-    multiply_planes(w, table, codes, columns, *group, s.looked_up, [&](const Int8Chunk& products) {
-      multiply(products, rows, task.rows, s.sums, slices);
-    });
+    multiply_planes(w, table, s.codes, columns, *group, s.looked_up, slices,
+                    [&](const Int8Chunk& products, auto& between) {
+                      multiply(products, rows, task.rows, s.sums, between);
+                    });
     if (!last) return;
     finish();
     finish_task(pass, task, s.sums);

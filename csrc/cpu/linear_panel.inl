@@ -96,76 +96,83 @@ class ChunkWalk {
   bool last_ = true;  // of a task
 };
 
-// Decodes the units of a chunk some at a time: next() does a few between other work, rest() all that
-// are left.
+// How units become columns of a decoded panel.
+struct UnitShape {
+  int64_t columns, bytes;  // of a unit
+  int64_t out_bytes;       // of a decoded unit
+  int64_t slice;           // units to decode at a time
+};
+
+// Decodes the units of a chunk a few at a time: next() does some between other work, if all of their
+// columns are in front of `columns`, and rest() all that are left.
 template <typename Decode>
 class Slices {
  public:
-  LOWBIT_INLINE Slices(UnitRun run, int64_t units, int64_t unit_bytes, uint8_t* out,
-                       int64_t out_bytes, const Decode& decode)
-      : run_(run), units_(units), unit_bytes_(unit_bytes), out_(out), out_bytes_(out_bytes),
-        decode_(decode) {}
-  LOWBIT_INLINE void next() {
-    if (run_.count <= 0) return;
-    take(at_most(units_, run_.count));
+  LOWBIT_INLINE Slices(UnitRun run, const UnitShape& shape, uint8_t* out, const Decode& decode)
+      : run_(run), shape_(shape), out_(out), decode_(decode) {}
+  LOWBIT_INLINE void next(int64_t columns) {
+    const int64_t end = done_ + shape_.slice * shape_.columns;
+    if (run_.count > 0 && end <= columns) take(at_most(shape_.slice, run_.count));
   }
   LOWBIT_INLINE void rest() {
     if (run_.count > 0) take(run_.count);
   }
+  // None of them.
+  LOWBIT_INLINE Slices none() const { return {{nullptr, 0}, shape_, out_, decode_}; }
 
  private:
   LOWBIT_INLINE void take(int64_t count) {
     decode_(run_.units, count, out_);
-    run_.units += count * unit_bytes_;
+    run_.units += count * shape_.bytes;
     run_.count -= count;
-    out_ += count * out_bytes_;
+    out_ += count * shape_.out_bytes;
+    done_ += count * shape_.columns;
   }
 
   UnitRun run_;
-  const int64_t units_;  // of a slice
-  const int64_t unit_bytes_;
+  const UnitShape shape_;
   uint8_t* out_;
-  const int64_t out_bytes_;  // of a unit
+  int64_t done_ = 0;  // columns
   const Decode& decode_;
 };
 
-// Two panels of decoded weights: one is multiplied while the next chunk is decoded into the other.
-struct PanelPair {
-  uint8_t* panel[2];
+// A panel of decoded weights. Its columns make room for those of the next chunk as soon as they are
+// multiplied: a second panel would drive the rest out of the first cache.
+struct DecodedPanel {
+  uint8_t* panel;
   int64_t quad_bytes;  // of a quad of columns
   uint8_t* gathered;   // a code panel, for codes of the canonical layout
 };
 
-// Does the steps of a thread: multiply(step, panel, slices), where slices decode the next step by
-// decode(units, count, out).
+// Does the steps of a thread: multiply(step, slices), where slices decode the next step by
+// decode(units, count, out) over columns that the products are done with.
 template <typename Decode, typename Multiply>
-LOWBIT_INLINE void walk_ahead(const LinearPass& pass, TaskQueue& queue, const PanelPair& pair,
-                              const Decode& decode, const Multiply& multiply) {
+LOWBIT_INLINE void walk_ahead(const LinearPass& pass, TaskQueue& queue,
+                              const DecodedPanel& decoded, const Decode& decode,
+                              const Multiply& multiply) {
   const WeightView& w = pass.params->weight;
   const bool stored = w.format.layout == WeightLayout::kPanels;
   const FillCodes gather = fill_codes_for(w.format);
-  const int64_t unit = stored ? unit_columns(w.format.bits) : 4;
-  const int64_t unit_bytes = stored ? unit_words(w.format.bits) * 4 : kQuadBytes;
+  const int64_t columns = stored ? unit_columns(w.format.bits) : 4;
   // Few stores between products in tiles, or the store buffer fills up and nothing goes on.
-  const int64_t slice = std::max<int64_t>(pass.chunks.step / 4 / unit, 1);
+  const UnitShape shape{columns, stored ? unit_words(w.format.bits) * 4 : kQuadBytes,
+                        columns / 4 * decoded.quad_bytes,
+                        std::max<int64_t>(pass.chunks.step / 4 / columns, 1)};
   const StoredUnits stored_units(w);
   const auto find = [&](const Step& step) -> UnitRun {
     if (stored) return stored_units(step.task.panel, step.chunk);
-    gather(w, step.task.panel, step.chunk, pair.gathered);
-    return {pair.gathered, ceil_div(step.chunk.columns, 4)};
+    gather(w, step.task.panel, step.chunk, decoded.gathered);
+    return {decoded.gathered, ceil_div(step.chunk.columns, 4)};
   };
   ChunkWalk walk(pass, queue);
   Step here, next;
   if (!walk.next(here)) return;
-  uint8_t* panel = pair.panel[0];
-  uint8_t* other = pair.panel[1];
   const UnitRun first = find(here);
-  decode(first.units, first.count, panel);
-  for (bool more = true; more; here = next, std::swap(panel, other)) {
+  decode(first.units, first.count, decoded.panel);
+  for (bool more = true; more; here = next) {
     more = walk.next(next);
-    Slices slices(more ? find(next) : UnitRun{nullptr, 0}, slice, unit_bytes, other,
-                  unit / 4 * pair.quad_bytes, decode);
-    multiply(here, panel, slices);
+    Slices slices(more ? find(next) : UnitRun{nullptr, 0}, shape, decoded.panel, decode);
+    multiply(here, slices);
     slices.rest();
   }
 }

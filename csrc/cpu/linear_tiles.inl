@@ -66,13 +66,13 @@ struct TilePlace {
 template <typename Number, typename Outputs>
 class PendingTiles {
  public:
+  LOWBIT_INLINE bool any() const { return next_ < 4; }
   LOWBIT_INLINE void next() {
-    if (next_ == 4) return;
     outputs_.add(places_[next_], stored_ + next_ * kTileNumbers);
     ++next_;
   }
   LOWBIT_INLINE void rest() {
-    while (next_ < 4) next();
+    while (any()) next();
   }
   LOWBIT_INLINE void keep(const Outputs& outputs, TilePlace a, TilePlace b, TilePlace c,
                           TilePlace d) {
@@ -104,6 +104,7 @@ LOWBIT_INLINE void zero_sum_tiles() {
 }
 
 // 16 tile rows of x: sums of all 64 rows of the weight. Tiles 4 and 5 are x, 6 and 7 the weight.
+// between(inner rows that are done) runs while the tile unit works.
 template <typename Tiles, typename Between>
 LOWBIT_INLINE void sum_row_of_tiles(const TileOperands& o, const uint8_t* x,
                                     const Between& between) {
@@ -113,16 +114,16 @@ LOWBIT_INLINE void sum_row_of_tiles(const TileOperands& o, const uint8_t* x,
     tile_load<4>(x + i * 4 * kTileRows, 4 * o.inner_step);
     tile_load<6>(w, kInnerBytes);
     Tiles::template dot<0, 4, 6>();
-    between();
+    between(i);
     tile_load<7>(w + 64, kInnerBytes);
     Tiles::template dot<1, 4, 7>();
-    between();
+    between(i);
     tile_load<6>(w + 128, kInnerBytes);
     Tiles::template dot<2, 4, 6>();
-    between();
+    between(i);
     tile_load<7>(w + 192, kInnerBytes);
     Tiles::template dot<3, 4, 7>();
-    between();
+    between(i);
   }
 }
 
@@ -137,25 +138,30 @@ LOWBIT_INLINE void sum_square_of_tiles(const TileOperands& o, const uint8_t* x, 
     tile_load<6>(w, kInnerBytes);
     tile_load<4>(above, 4 * o.inner_step);
     Tiles::template dot<0, 4, 6>();
-    between();
+    between(i);
     tile_load<7>(w + 64, kInnerBytes);
     Tiles::template dot<1, 4, 7>();
-    between();
+    between(i);
     tile_load<5>(above + o.x_bytes, 4 * o.inner_step);
     Tiles::template dot<2, 5, 6>();
-    between();
+    between(i);
     Tiles::template dot<3, 5, 7>();
-    between();
+    between(i);
   }
 }
 
-// All `rows` tile rows of x. The sums of the last ones stay pending.
+// All `rows` tile rows of x. The sums of the last ones stay pending. Slices come in between when the
+// panel is gone through for the last time.
 template <typename Tiles, typename Slices, typename Pending, typename Outputs>
 LOWBIT_INLINE void multiply_tiles(const TileOperands& o, int64_t rows, const Outputs& outputs,
                                   Slices& slices, Pending& pending) {
-  const auto between = [&] {
-    slices.next();
-    pending.next();
+  // One after the other: loads of sums wait for stores of a slice that only look like theirs, being
+  // a multiple of 4 KiB away.
+  const auto add = [&](int64_t) {
+    if (pending.any()) pending.next();
+  };
+  const auto add_or_decode = [&](int64_t inner_rows) {
+    pending.any() ? pending.next() : slices.next(inner_rows * Tiles::kColumns);
   };
   int64_t row = 0;
   const uint8_t* x = o.x;
@@ -163,14 +169,16 @@ LOWBIT_INLINE void multiply_tiles(const TileOperands& o, int64_t rows, const Out
     const int64_t below = row + kTileRows;
     const int64_t rest = at_most(kTileRows, rows - below);
     for (int v = 0; v < kVectors; v += 2) {
-      sum_square_of_tiles<Tiles>(o, x, v, between);
+      const bool last = v + 2 == kVectors && row + 2 * kTileRows >= rows;
+      last ? sum_square_of_tiles<Tiles>(o, x, v, add_or_decode)
+           : sum_square_of_tiles<Tiles>(o, x, v, add);
       pending.keep(outputs, {row, kTileRows, v}, {row, kTileRows, v + 1}, {below, rest, v},
                    {below, rest, v + 1});
     }
   }
   if (row < rows) {
     const int64_t rest = rows - row;
-    sum_row_of_tiles<Tiles>(o, x, between);
+    sum_row_of_tiles<Tiles>(o, x, add_or_decode);
     pending.keep(outputs, {row, rest, 0}, {row, rest, 1}, {row, rest, 2}, {row, rest, 3});
   }
 }

@@ -66,7 +66,7 @@ LOWBIT_INLINE I32 unit_quad(const uint8_t* vectors) {
 
 // Codes come from memory in time if they are asked for this much earlier: more than a thread gets
 // from memory in the time of its latency.
-inline constexpr int64_t kAheadBytes = 2560;
+inline constexpr int64_t kAheadBytes = 3072;
 
 // A unit of the panels layout as it is stored, one of a stream that runs on behind it.
 template <int kBits>

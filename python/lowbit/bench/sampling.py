@@ -19,8 +19,10 @@ from lowbit.bench.probe import timed
 
 MIN_SAMPLES, MAX_SAMPLES = 5, 2000
 _AGREEMENT = 0.15
-# A sample is a loop of calls; beside a probe of some ten milliseconds it may be longer.
-_SAMPLE_SECONDS, _PROBED_SAMPLE_SECONDS = 1e-3, 4e-3
+# A sample is a loop of calls. A memory-bound one takes as long as the probes beside it, and comes
+# behind as many calls that do not count: memory of a machine that has rested gains speed for some
+# ten milliseconds, and a probe follows a sample without rest.
+_SAMPLE_SECONDS, _PROBED_SAMPLE_SECONDS = 1e-3, 12e-3
 # How long threads are watched at a time, at most how often, and the share of a core that is rest.
 _LOOK_SECONDS, _LOOKS, _IDLE = 1e-3, 50, 0.1
 # An entry gives up after this many dropped samples more than three for each accepted one.
@@ -65,7 +67,7 @@ class _Turn:
             _let_threads_rest()
         with self._entry.context():
             if self._repeats > 1:
-                self._work()  # wakes the entry's own threads
+                timed(self._work, self._repeats, self._device)  # wakes threads and memory
             return timed(self._work, self._repeats, self._device) / self._products
 
     def accept(self, seconds: float, probes: tuple[float, ...]) -> None:
