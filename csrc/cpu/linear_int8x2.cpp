@@ -16,7 +16,7 @@
 namespace lowbit::cpu {
 
 // From this many rows on tiles are faster. (The results are the same integers.)
-constexpr int64_t kMinTileRows = 3;
+constexpr int64_t kMinTileRows = 4;
 
 LinearKernel linear_int8x2(const WeightOnlyLinearParams& p, [[maybe_unused]] Isa isa) {
   LinearKernel kernel{kMaxChunkColumns, 64, 2, nullptr, nullptr};

@@ -18,22 +18,11 @@ LOWBIT_INLINE XChunk scale_of_x(const float* x, int64_t width) {
   for (int64_t k = 0; k < width; k += kLanes) {
     largest = max_i32(largest, bit_and(bits_of(load(x + k)), splat_i32(0x7fffffff)));
   }
-  int32_t lanes[kLanes];
-  store_i32(lanes, largest);
-  int32_t bits = 0;
-  for (int32_t lane : lanes) bits = lane > bits ? lane : bits;
+  const int32_t bits = largest_i32(largest);
   const float magnitude = std::bit_cast<float>(bits);
   if (bits >= 0x7f800000) return {std::numeric_limits<float>::quiet_NaN(), 0.0f};
   if (magnitude < kSmallestX) return {0.0f, 0.0f};
   return {magnitude / kLargestX, kLargestX / magnitude};
-}
-
-LOWBIT_INLINE int32_t sum_lanes(I32 a) {
-  int32_t lanes[kLanes];
-  store_i32(lanes, a);
-  int32_t total = 0;
-  for (int32_t lane : lanes) total += lane;
-  return total;
 }
 
 // One row of one chunk: both planes, one behind the other, and its side values.
@@ -53,7 +42,7 @@ inline void pack_chunk_int8x2(const LinearPass& pass, int64_t c, int64_t row, co
     high_sum = add_i32(high_sum, high);
     low_sum = add_i32(low_sum, low);
   }
-  const int32_t high = sum_lanes(high_sum), low = sum_lanes(low_sum);
+  const int32_t high = sum_i32(high_sum), low = sum_i32(low_sum);
   const int64_t index = x_row_index(pass, c, row);
   pass.x_scale[index] = chunk.scale;
   pass.x_sum[index] = static_cast<int32_t>(static_cast<uint32_t>(low) << 16 | (high & 0xffff));

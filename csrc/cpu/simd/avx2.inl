@@ -160,6 +160,21 @@ LOWBIT_INLINE I32 sub_i32(I32 a, I32 b) {
 LOWBIT_INLINE I32 max_i32(I32 a, I32 b) {
   return {_mm256_max_epi32(a.lo, b.lo), _mm256_max_epi32(a.hi, b.hi)};
 }
+// f over all eight lanes.
+template <typename F>
+LOWBIT_INLINE int32_t fold_lanes(__m256i eight, const F& f) {
+  __m128i four = f(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  four = f(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(f(four, _mm_shuffle_epi32(four, 0xb1)));
+}
+LOWBIT_INLINE int32_t sum_i32(I32 a) {
+  const auto add = [](__m128i x, __m128i y) { return _mm_add_epi32(x, y); };
+  return fold_lanes(_mm256_add_epi32(a.lo, a.hi), add);
+}
+LOWBIT_INLINE int32_t largest_i32(I32 a) {
+  const auto larger = [](__m128i x, __m128i y) { return _mm_max_epi32(x, y); };
+  return fold_lanes(_mm256_max_epi32(a.lo, a.hi), larger);
+}
 LOWBIT_INLINE I32 bits_of(F32 a) { return {_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)}; }
 LOWBIT_INLINE I32 round_to_i32(F32 a) {
   return {_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)};

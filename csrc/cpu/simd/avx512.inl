@@ -102,6 +102,8 @@ LOWBIT_INLINE I32 bit_or(I32 a, I32 b) { return {_mm512_or_si512(a.v, b.v)}; }
 LOWBIT_INLINE I32 add_i32(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 LOWBIT_INLINE I32 sub_i32(I32 a, I32 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 LOWBIT_INLINE I32 max_i32(I32 a, I32 b) { return {_mm512_max_epi32(a.v, b.v)}; }
+LOWBIT_INLINE int32_t sum_i32(I32 a) { return _mm512_reduce_add_epi32(a.v); }
+LOWBIT_INLINE int32_t largest_i32(I32 a) { return _mm512_reduce_max_epi32(a.v); }
 LOWBIT_INLINE I32 bits_of(F32 a) { return {_mm512_castps_si512(a.v)}; }
 LOWBIT_INLINE I32 round_to_i32(F32 a) { return {_mm512_cvtps_epi32(a.v)}; }
 LOWBIT_INLINE void store_low_bytes(uint8_t* p, I32 a) {

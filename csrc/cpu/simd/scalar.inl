@@ -129,6 +129,18 @@ LOWBIT_INLINE I32 max_i32(I32 a, I32 b) {
                                                                              : b.lane[i];
   });
 }
+LOWBIT_INLINE int32_t sum_i32(I32 a) {
+  uint32_t total = 0;
+  for (uint32_t lane : a.lane) total += lane;
+  return static_cast<int32_t>(total);
+}
+LOWBIT_INLINE int32_t largest_i32(I32 a) {
+  int32_t largest = static_cast<int32_t>(a.lane[0]);
+  for (uint32_t lane : a.lane) {
+    largest = static_cast<int32_t>(lane) > largest ? static_cast<int32_t>(lane) : largest;
+  }
+  return largest;
+}
 // Arithmetic shift.
 template <int kShift>
 LOWBIT_INLINE I32 shift_signed(I32 a) {
