@@ -39,21 +39,25 @@ int64_t choose_block_rows(int64_t rows, int64_t row_bytes, int64_t panels) {
 // The packed x of a pass and its side values.
 class PassMemory {
  public:
-  PassMemory(const Chunks& chunks, int64_t rows, int64_t row_bytes)
-      : values_(chunks.count * round_up(rows, kTileRows)), row_bytes_(row_bytes) {
-    memory_ = aligned_memory(values_ * (row_bytes + 3 * int64_t{sizeof(float)}));
+  PassMemory(int64_t values, int64_t row_bytes) : values_(values), row_bytes_(row_bytes) {
+    const int64_t bytes = values * (row_bytes + 3 * int64_t{sizeof(float)}) + kReadBehind;
+    if (bytes > int64_t{sizeof small_}) large_ = aligned_memory(bytes);
   }
-  void give(LinearPass& pass) const {
-    pass.x = memory_.get();
+  void give(LinearPass& pass) {
+    pass.x = large_ ? large_.get() : small_;
     pass.x_scale = reinterpret_cast<float*>(pass.x + values_ * row_bytes_);
     pass.x_total = pass.x_scale + values_;
     pass.x_sum = reinterpret_cast<int32_t*>(pass.x_total + values_);
   }
 
  private:
+  // A kernel may read x where a unit of codes has columns behind those of its chunk.
+  static constexpr int64_t kReadBehind = 64;
+
   int64_t values_;
   int64_t row_bytes_;
-  AlignedMemory memory_;
+  AlignedMemory large_;
+  alignas(64) uint8_t small_[16 << 10];  // one row of most layers: no allocation
 };
 
 void run_pass(const LinearPass& pass, const LinearKernel& kernel) {
@@ -78,11 +82,11 @@ void run_linear(const WeightOnlyLinearParams& p) {
   const int64_t whole_row = pass.chunks.count * pass.row_bytes;
   const int64_t pass_rows =
       std::min(round_up(std::max<int64_t>(kPassBytes / whole_row, 1), kTileRows), p.m);
-  const PassMemory memory(pass.chunks, pass_rows, pass.row_bytes);
+  PassMemory memory(pass.chunks.count * round_up(pass_rows, kernel.tile_rows), pass.row_bytes);
   memory.give(pass);
   for (; pass.first_row < p.m; pass.first_row += pass_rows) {
     pass.rows = std::min(pass_rows, p.m - pass.first_row);
-    pass.padded_rows = round_up(pass.rows, kTileRows);
+    pass.padded_rows = round_up(pass.rows, kernel.tile_rows);
     pass.block_rows = choose_block_rows(pass.rows, whole_row, panel_count(p.weight.format));
     run_pass(pass, kernel);
   }

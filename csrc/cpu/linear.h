@@ -25,7 +25,7 @@ struct LinearPass {
   Chunks chunks;
   int64_t first_row;
   int64_t rows;
-  int64_t padded_rows;  // rows rounded up to whole tiles
+  int64_t padded_rows;  // rows rounded up to those of a tile
   int64_t block_rows;   // x rows of a task, a multiple of kTileRows
   uint8_t* x;           // [chunk][padded row][row_bytes]
   int64_t row_bytes;    // of one row in one chunk
@@ -67,6 +67,7 @@ struct LinearKernel {
   int64_t max_columns;   // of a chunk
   int64_t tile_columns;  // of a step
   int64_t column_bytes;  // of x, in its packed form
+  int64_t tile_rows;     // of x: its memory is made for whole tiles
   void (*pack_rows)(const LinearPass& pass, int64_t begin, int64_t end);
   MultiplyTasks multiply;  // runs on each thread
 };

@@ -19,9 +19,10 @@ namespace lowbit::cpu {
 constexpr int64_t kMinTileRows = 4;
 
 LinearKernel linear_int8x2(const WeightOnlyLinearParams& p, [[maybe_unused]] Isa isa) {
-  LinearKernel kernel{kMaxChunkColumns, 64, 2, nullptr, nullptr};
+  LinearKernel kernel{kMaxChunkColumns, 64, 2, 1, nullptr, nullptr};
 #ifdef LOWBIT_X86
   if (isa >= Isa::kAmx && p.m >= kMinTileRows) {
+    kernel.tile_rows = kTileRows;
     kernel.pack_rows = amx::pack_rows_int8x2_tiles;
     kernel.multiply = amx::multiply_int8x2_tiles;
     return kernel;
