@@ -66,7 +66,8 @@ void run_pass(const LinearPass& pass, const LinearKernel& kernel) {
                [&](int64_t begin, int64_t end) { kernel.pack_rows(pass, begin, end); });
   const int64_t tasks = panel_count(f) * ceil_div(pass.rows, pass.block_rows);
   const int64_t products = f.k * kPanelRows * std::min(pass.block_rows, pass.rows);
-  const int64_t threads = std::min(num_threads(), ceil_div(tasks * products, kGrainProducts));
+  const int64_t worth = ceil_div(tasks * products, kGrainProducts);
+  const int64_t threads = std::min({num_threads(), tasks, worth});
   TaskQueue queue(tasks, threads);
   parallel_for(threads, 1, [&](int64_t, int64_t) { kernel.multiply(pass, queue); });
 }

@@ -49,8 +49,7 @@ class TaskQueue {
     int64_t end = begin;
     do {
       end = std::min(begin + std::max<int64_t>((count_ - begin) / (2 * threads_), 1), count_);
-    } while (begin < count_ &&
-             !next_.compare_exchange_weak(begin, end, std::memory_order_relaxed));
+    } while (begin < count_ && !next_.compare_exchange_weak(begin, end, std::memory_order_relaxed));
     return {begin, end};
   }
 
@@ -65,7 +64,7 @@ using MultiplyTasks = void (*)(const LinearPass& pass, TaskQueue& tasks);
 // A kernel of one mode at one level of the instruction set.
 struct LinearKernel {
   int64_t max_columns;   // of a chunk
-  int64_t tile_columns;  // of a step
+  int64_t tile_columns;  // of a tile of x
   int64_t column_bytes;  // of x, in its packed form
   int64_t tile_rows;     // of x: its memory is made for whole tiles
   void (*pack_rows)(const LinearPass& pass, int64_t begin, int64_t end);

@@ -17,7 +17,8 @@ namespace lowbit::cpu {
 LinearKernel linear_bf16(Isa isa) {
 #ifdef LOWBIT_X86
   if (isa == Isa::kAmx) {
-    return {kMaxChunkColumns, 32, 2, kTileRows, amx::pack_rows_bf16_tiles, amx::multiply_bf16_tiles};
+    return {kMaxChunkColumns,        32, 2, kTileRows, amx::pack_rows_bf16_tiles,
+            amx::multiply_bf16_tiles};
   }
   if (isa == Isa::kAvx512Bf16) {
     return {kMaxChunkColumns, 32, 2, 1, avx512_bf16::pack_rows_bf16, avx512_bf16::multiply_bf16};

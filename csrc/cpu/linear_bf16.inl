@@ -26,14 +26,9 @@ inline void pack_chunk_bf16(const LinearPass& pass, int64_t c, int64_t row, cons
 }
 
 inline void pack_rows_bf16(const LinearPass& pass, int64_t begin, int64_t end) {
-  const WeightFormat& f = pass.params->weight.format;
-  alignas(64) float x[kMaxChunkColumns];
-  for (int64_t row = begin; row < end; ++row) {
-    for (int64_t c = 0; c < pass.chunks.count; ++c) {
-      load_x(pass, row, chunk_at(pass.chunks, f, c), x);
-      pack_chunk_bf16(pass, c, row, x, reinterpret_cast<uint16_t*>(x_row(pass, c, row)));
-    }
-  }
+  for_each_x(pass, begin, end, [&](int64_t c, int64_t row, const float* x) {
+    pack_chunk_bf16(pass, c, row, x, reinterpret_cast<uint16_t*>(x_row(pass, c, row)));
+  });
 }
 
 // ---- panels ----
@@ -62,7 +57,9 @@ LOWBIT_INLINE void unit_to_bf16(const uint8_t* unit, WordTable table, bool look_
   };
   LOWBIT_UNROLL
   for (int j = 0; j < kVectors; ++j) {
-    (put(Unit::template loose_quad<kQuads>(unit + j * 64), panel + kQuads * 2 * kPairBytes + j * 64), ...);
+    (put(Unit::template loose_quad<kQuads>(unit + j * 64),
+         panel + kQuads * 2 * kPairBytes + j * 64),
+     ...);
   }
 }
 
@@ -177,11 +174,11 @@ struct Bf16Scratch {
 // The tasks of a thread. multiply(chunk, x rows, number of rows, sums, slices) does the products;
 // finish() those of its additions to the sums that it has put off.
 template <typename Multiply, typename Finish>
-LOWBIT_INLINE void bf16_tasks(const LinearPass& pass, TaskQueue& queue, int64_t column_step,
+LOWBIT_INLINE void bf16_tasks(const LinearPass& pass, TaskQueue& queue, int64_t tile_columns,
                               const Multiply& multiply, const Finish& finish) {
   const WeightView& w = pass.params->weight;
   const WordTable table = rounded_numbers(w);
-  const bool has_offsets = w.format.zero_kind != ZeroKind::kNone;
+  const bool has_zeros = w.format.zero_kind != ZeroKind::kNone;
   const bool look_up = w.format.bits <= kMaxTableBits;
   const auto units_to_panel = LOWBIT_FOR_UNITS(w.format, units_to_bf16);
   const auto decode = [=](const uint8_t* units, int64_t count, uint8_t* out) {
@@ -198,11 +195,11 @@ LOWBIT_INLINE void bf16_tasks(const LinearPass& pass, TaskQueue& queue, int64_t 
       load_panel_group(w, task.panel, chunk.group, group->values);
       offsets_of_zeros(w, group->values, group->offset);
     }
-    const int64_t columns = ceil_div(chunk.columns, column_step) * column_step;
+    const int64_t columns = ceil_div(chunk.columns, tile_columns) * tile_columns;
     // x is zero there, but infinity and NaN of a table would still make NaN.
     if (w.table) clear_columns(chunk.columns, columns, s.panel);
     const int64_t first = x_row_index(pass, chunk.index, task.row);
-    multiply(Bf16Chunk{s.panel, columns, group->values.scale, has_offsets ? group->offset : nullptr},
+    multiply(Bf16Chunk{s.panel, columns, group->values.scale, has_zeros ? group->offset : nullptr},
              Bf16Rows{reinterpret_cast<const uint16_t*>(x_row(pass, chunk.index, task.row)),
                       pass.chunks.width, pass.x_total + first},
              task.rows, s.sums, slices);

@@ -4,17 +4,12 @@
 #include "linear_tiles.inl"
 
 inline void pack_rows_bf16_tiles(const LinearPass& pass, int64_t begin, int64_t end) {
-  alignas(64) float x[kMaxChunkColumns];
   alignas(64) uint16_t packed[kMaxChunkColumns];
-  for (int64_t row = begin; row < end; ++row) {
-    for (int64_t c = 0; c < pass.chunks.count; ++c) {
-      load_x(pass, row, chunk_at(pass.chunks, pass.params->weight.format, c), x);
-      pack_chunk_bf16(pass, c, row, x, packed);
-      store_tile_row(reinterpret_cast<const uint8_t*>(packed), pass.row_bytes,
-                     2 * pass.chunks.step, row % kTileRows,
-                     x_row(pass, c, row / kTileRows * kTileRows));
-    }
-  }
+  for_each_x(pass, begin, end, [&](int64_t c, int64_t row, const float* x) {
+    pack_chunk_bf16(pass, c, row, x, packed);
+    store_tile_row(reinterpret_cast<const uint8_t*>(packed), pass.row_bytes, 2 * pass.chunks.tile,
+                   row % kTileRows, x_row(pass, c, row / kTileRows * kTileRows));
+  });
 }
 
 // What the tiles of a chunk are added to.
@@ -34,15 +29,15 @@ struct Bf16Outputs {
 };
 
 inline void multiply_bf16_tiles(const LinearPass& pass, TaskQueue& queue) {
-  const int64_t step = pass.chunks.step;
+  const int64_t tile = pass.chunks.tile;
   configure_tiles_for<Bf16Tiles>(pass);
   PendingTiles<float, Bf16Outputs> pending;
   const auto multiply = [&](const Bf16Chunk& chunk, const Bf16Rows& rows, int64_t count,
                             float* sums, auto& slices) {
     const TileOperands operands{chunk.panel, reinterpret_cast<const uint8_t*>(rows.x),
-                                2 * rows.width * kTileRows, chunk.columns / 2, step / 2};
+                                2 * rows.width * kTileRows, chunk.columns / 2, tile / 2};
     multiply_tiles<Bf16Tiles>(operands, count, Bf16Outputs{chunk, rows, sums}, slices, pending);
   };
-  bf16_tasks(pass, queue, step, multiply, [&] { pending.rest(); });
+  bf16_tasks(pass, queue, tile, multiply, [&] { pending.rest(); });
   release_tiles();
 }

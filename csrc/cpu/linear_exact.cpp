@@ -15,7 +15,8 @@ LinearKernel linear_exact([[maybe_unused]] Isa isa) {
   if (isa >= Isa::kAvx512) {
     return {kColumns, kLanes, 4, 1, avx512::pack_rows_exact, avx512::multiply_exact};
   }
-  if (isa == Isa::kAvx2) return {kColumns, kLanes, 4, 1, avx2::pack_rows_exact, avx2::multiply_exact};
+  if (isa == Isa::kAvx2)
+    return {kColumns, kLanes, 4, 1, avx2::pack_rows_exact, avx2::multiply_exact};
 #endif
   return {kColumns, kLanes, 4, 1, scalar::pack_rows_exact, scalar::multiply_exact};
 }

@@ -24,15 +24,13 @@ inline void round_run(LinearMode mode, int64_t count, float* values) {
 }
 
 inline void pack_rows_exact(const LinearPass& pass, int64_t begin, int64_t end) {
-  const WeightFormat& f = pass.params->weight.format;
   const LinearMode mode = pass.params->mode;
-  for (int64_t row = begin; row < end; ++row) {
-    for (int64_t c = 0; c < pass.chunks.count; ++c) {
-      auto* out = reinterpret_cast<float*>(x_row(pass, c, row));
-      load_x(pass, row, chunk_at(pass.chunks, f, c), out);
-      if (mode != LinearMode::kExact) round_run(mode, pass.chunks.width, out);
-    }
-  }
+  const int64_t width = pass.chunks.width;
+  for_each_x(pass, begin, end, [&](int64_t c, int64_t row, const float* x) {
+    auto* out = reinterpret_cast<float*>(x_row(pass, c, row));
+    std::memcpy(out, x, static_cast<size_t>(width) * sizeof(float));
+    if (mode != LinearMode::kExact) round_run(mode, width, out);
+  });
 }
 
 // The mode bf16 rounds the table like x.

@@ -11,7 +11,7 @@ struct Int8Chunk {
   const uint8_t* codes;  // units; a code panel but where they are multiplied as they are stored
   int64_t columns;
   const float* scale;   // [64]
-  const int32_t* zero;  // [64], as halves -128 * zero, -zero
+  const int32_t* zero;  // [64], Int8Group::zero_halves
   const float* offset;  // [64] or null
 };
 
@@ -31,12 +31,13 @@ struct Int8Rows {
 
 LOWBIT_INLINE Int8Rows int8_rows(const LinearPass& pass, int64_t chunk, int64_t row) {
   const int64_t index = x_row_index(pass, chunk, row);
-  return {reinterpret_cast<const int8_t*>(x_row(pass, chunk, row)), pass.chunks.width,
+  return {reinterpret_cast<const int8_t*>(x_row(pass, chunk, row)),
+          pass.chunks.width,
           {pass.x_sum + index, pass.x_scale + index, pass.x_total + index}};
 }
 
-// What the rows of x share in a vector of outputs. It is taken out of their loops: the compiler must
-// think that a store may change it.
+// What the rows of x share in a vector of outputs. It is taken out of their loops: the compiler
+// must think that a store may change it.
 struct Int8Columns {
   I32 zero;
   F32 scale, offset;
@@ -92,7 +93,9 @@ LOWBIT_INLINE void multiply_unit(const uint8_t* unit, const int8_t* x, int64_t w
   (multiply_quad<Unit, kQuads>(unit, x, width, sums), ...);
 }
 
-// Codes behind the columns of a group are zeros, so that x is read there, but does not count.
+// The last unit may have columns behind those of the chunk. Their products are zero: of a stored
+// unit the codes are zeros there, whatever is read as x (up to 16 bytes behind its row); of a code
+// panel x is.
 template <typename Unit, int kRows, int kColumnVectors>
 LOWBIT_INLINE void multiply_tile(const Int8Chunk& chunk, const Int8Rows& rows, int64_t row, int v0,
                                  float* sums) {
@@ -139,6 +142,7 @@ struct Int8Group {
   PanelGroup values;
   alignas(64) float plane_scale[2][kPanelRows];
   IntegerZeros zeros;
+  alignas(64) int32_t zero_halves[kPanelRows];  // -128 * zero and -zero, for dot_halves with x_sum
 };
 
 struct Int8Scratch {
@@ -149,13 +153,11 @@ struct Int8Scratch {
   Int8Group group[2];  // this and the one before, whose sums may be pending
 };
 
-// zero -> the halves that dot_halves takes with those of x_sum.
-inline void pair_zeros(int32_t* zero) {
+inline void pair_zeros(const int32_t* zero, int32_t* halves) {
   for (int v = 0; v < kVectors; ++v) {
-    int32_t* lanes = zero + v * kLanes;
-    const I32 negative = sub_i32(splat_i32(0), load_i32(lanes));
+    const I32 negative = sub_i32(splat_i32(0), load_i32(zero + v * kLanes));
     const I32 high = bit_and(shift_left<7>(negative), splat_i32(0xffff));
-    store_i32(lanes, bit_or(high, shift_left<16>(negative)));
+    store_i32(halves + v * kLanes, bit_or(high, shift_left<16>(negative)));
   }
 }
 
@@ -167,7 +169,7 @@ inline void load_group_int8x2(const WeightView& w, const Step& step, Int8Group& 
   } else {
     split_zeros(w, group.values, group.zeros);
   }
-  pair_zeros(group.zeros.zero);
+  pair_zeros(group.zeros.zero, group.zero_halves);
 }
 
 // multiply(chunk, slices) for the codes as they are, or for every plane of the table; slices only
@@ -178,7 +180,7 @@ LOWBIT_INLINE void multiply_planes(const WeightView& w, const IntegerTable& tabl
                                    uint8_t* looked_up, Slices& slices, const Multiply& multiply) {
   const float* offset = has_offsets(w) ? group.zeros.offset : nullptr;
   if (!w.table) {
-    multiply(Int8Chunk{codes, columns, group.values.scale, group.zeros.zero, offset}, slices);
+    multiply(Int8Chunk{codes, columns, group.values.scale, group.zero_halves, offset}, slices);
     return;
   }
   Slices none = slices.none();
@@ -186,11 +188,11 @@ LOWBIT_INLINE void multiply_planes(const WeightView& w, const IntegerTable& tabl
     lookup_panel(codes, columns, table.plane[plane], looked_up);
     float* scale = group.plane_scale[plane];
     for (int v = 0; v < kVectors; ++v) {
-      store(scale + v * kLanes, mul(load(group.values.scale + v * kLanes),
-                                    splat(table.factor[plane])));
+      store(scale + v * kLanes,
+            mul(load(group.values.scale + v * kLanes), splat(table.factor[plane])));
     }
     const bool last = plane + 1 == table.planes;
-    const Int8Chunk chunk{looked_up, columns, scale, group.zeros.zero, last ? offset : nullptr};
+    const Int8Chunk chunk{looked_up, columns, scale, group.zero_halves, last ? offset : nullptr};
     multiply(chunk, last ? slices : none);
   }
 }
@@ -198,7 +200,7 @@ LOWBIT_INLINE void multiply_planes(const WeightView& w, const IntegerTable& tabl
 // The tasks of a thread. multiply(chunk, x rows, number of rows, sums, slices) does the products;
 // finish() those of its additions to the sums that it has put off.
 template <typename Multiply, typename Finish>
-LOWBIT_INLINE void int8x2_tasks(const LinearPass& pass, TaskQueue& queue, int64_t column_step,
+LOWBIT_INLINE void int8x2_tasks(const LinearPass& pass, TaskQueue& queue, int64_t tile_columns,
                                 const Multiply& multiply, const Finish& finish) {
   const WeightView& w = pass.params->weight;
   const IntegerTable table = w.table ? integer_table(w) : IntegerTable{};
@@ -213,7 +215,7 @@ LOWBIT_INLINE void int8x2_tasks(const LinearPass& pass, TaskQueue& queue, int64_
       group = &s.group[group == &s.group[0]];
       load_group_int8x2(w, step, *group);
     }
-    const int64_t columns = ceil_div(chunk.columns, column_step) * column_step;
+    const int64_t columns = ceil_div(chunk.columns, tile_columns) * tile_columns;
     const Int8Rows rows = int8_rows(pass, chunk.index, task.row);
     multiply_planes(w, table, s.codes, columns, *group, s.looked_up, slices,
                     [&](const Int8Chunk& products, auto& between) {
@@ -249,7 +251,7 @@ inline void multiply_stored_int8x2(const LinearPass& pass, TaskQueue& queue) {
     if (first_of_group) load_group_int8x2(w, step, group);
     const uint8_t* codes = stored_units(task.panel, chunk).units;
     multiply_rows<Unit, kDotRows>(
-        Int8Chunk{codes, chunk.columns, group.values.scale, group.zeros.zero, offset},
+        Int8Chunk{codes, chunk.columns, group.values.scale, group.zero_halves, offset},
         int8_rows(pass, chunk.index, task.row), 0, task.rows, sums);
     if (last) finish_task(pass, task, sums);
   }
@@ -258,5 +260,5 @@ inline void multiply_stored_int8x2(const LinearPass& pass, TaskQueue& queue) {
 // The kernel for `rows` rows of x.
 inline MultiplyTasks choose_multiply_int8x2(const WeightView& w, int64_t rows) {
   const bool stored = rows <= kDotRows && !w.table && w.format.layout == WeightLayout::kPanels;
-  return stored ? LOWBIT_FOR_UNITS(w.format, multiply_stored_int8x2) : multiply_int8x2;
+  return stored ? LOWBIT_FOR_BITS(w.format.bits, multiply_stored_int8x2) : multiply_int8x2;
 }

@@ -6,17 +6,13 @@
 inline void pack_rows_int8x2_tiles(const LinearPass& pass, int64_t begin, int64_t end) {
   constexpr int64_t kRows = kTileRows / Int8Tiles::kPlanes;
   const int64_t width = pass.chunks.width;
-  alignas(64) float x[kMaxChunkColumns];
   alignas(64) uint8_t packed[2 * kMaxChunkColumns];
-  for (int64_t row = begin; row < end; ++row) {
-    for (int64_t c = 0; c < pass.chunks.count; ++c) {
-      load_x(pass, row, chunk_at(pass.chunks, pass.params->weight.format, c), x);
-      pack_chunk_int8x2(pass, c, row, x, packed);
-      uint8_t* tiles = x_row(pass, c, row / kRows * kRows);
-      store_tile_row(packed, width, pass.chunks.step, row % kRows * 2, tiles);
-      store_tile_row(packed + width, width, pass.chunks.step, row % kRows * 2 + 1, tiles);
-    }
-  }
+  for_each_x(pass, begin, end, [&](int64_t c, int64_t row, const float* x) {
+    pack_chunk_int8x2(pass, c, row, x, packed);
+    uint8_t* tiles = x_row(pass, c, row / kRows * kRows);
+    store_tile_row(packed, width, pass.chunks.tile, row % kRows * 2, tiles);
+    store_tile_row(packed + width, width, pass.chunks.tile, row % kRows * 2 + 1, tiles);
+  });
 }
 
 // What the tiles of a chunk are added to.
@@ -37,15 +33,15 @@ struct Int8Outputs {
 };
 
 inline void multiply_int8x2_tiles(const LinearPass& pass, TaskQueue& queue) {
-  const int64_t step = pass.chunks.step;
+  const int64_t tile = pass.chunks.tile;
   configure_tiles_for<Int8Tiles>(pass);
   PendingTiles<int32_t, Int8Outputs> pending;
   const auto multiply = [&](const Int8Chunk& chunk, const Int8Rows& rows, int64_t count,
                             float* sums, auto& slices) {
     const TileOperands operands{chunk.codes, reinterpret_cast<const uint8_t*>(rows.x),
-                                rows.width * kTileRows, chunk.columns / 4, step / 4};
+                                rows.width * kTileRows, chunk.columns / 4, tile / 4};
     multiply_tiles<Int8Tiles>(operands, count * 2, Int8Outputs{chunk, rows, sums}, slices, pending);
   };
-  int8x2_tasks(pass, queue, step, multiply, [&] { pending.rest(); });
+  int8x2_tasks(pass, queue, tile, multiply, [&] { pending.rest(); });
   release_tiles();
 }

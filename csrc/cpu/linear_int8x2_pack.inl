@@ -50,12 +50,7 @@ inline void pack_chunk_int8x2(const LinearPass& pass, int64_t c, int64_t row, co
 }
 
 inline void pack_rows_int8x2(const LinearPass& pass, int64_t begin, int64_t end) {
-  const WeightFormat& f = pass.params->weight.format;
-  alignas(64) float x[kMaxChunkColumns];
-  for (int64_t row = begin; row < end; ++row) {
-    for (int64_t c = 0; c < pass.chunks.count; ++c) {
-      load_x(pass, row, chunk_at(pass.chunks, f, c), x);
-      pack_chunk_int8x2(pass, c, row, x, x_row(pass, c, row));
-    }
-  }
+  for_each_x(pass, begin, end, [&](int64_t c, int64_t row, const float* x) {
+    pack_chunk_int8x2(pass, c, row, x, x_row(pass, c, row));
+  });
 }

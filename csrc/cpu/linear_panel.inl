@@ -78,8 +78,7 @@ class ChunkWalk {
       if (run_.begin == run_.end) return false;
       task_ = linear_task(pass_, run_.begin++);
     }
-    const Chunk chunk =
-        last_ ? chunk_at(pass_.chunks, f, 0) : chunk_after(pass_.chunks, f, chunk_);
+    const Chunk chunk = last_ ? chunk_at(pass_.chunks, f, 0) : chunk_after(pass_.chunks, f, chunk_);
     step.first_of_group = last_ || chunk.group != chunk_.group;
     step.last = last_ = chunk.index + 1 == pass_.chunks.count;
     step.task = task_;
@@ -103,8 +102,8 @@ struct UnitShape {
   int64_t slice;           // units to decode at a time
 };
 
-// Decodes the units of a chunk a few at a time: next() does some between other work, if all of their
-// columns are in front of `columns`, and rest() all that are left.
+// Decodes the units of a chunk a few at a time: next() does some between other work, if all of
+// their columns are in front of `columns`, and rest() all that are left.
 template <typename Decode>
 class Slices {
  public:
@@ -147,9 +146,8 @@ struct DecodedPanel {
 // Does the steps of a thread: multiply(step, slices), where slices decode the next step by
 // decode(units, count, out) over columns that the products are done with.
 template <typename Decode, typename Multiply>
-LOWBIT_INLINE void walk_ahead(const LinearPass& pass, TaskQueue& queue,
-                              const DecodedPanel& decoded, const Decode& decode,
-                              const Multiply& multiply) {
+LOWBIT_INLINE void walk_ahead(const LinearPass& pass, TaskQueue& queue, const DecodedPanel& decoded,
+                              const Decode& decode, const Multiply& multiply) {
   const WeightView& w = pass.params->weight;
   const bool stored = w.format.layout == WeightLayout::kPanels;
   const FillCodes gather = fill_codes_for(w.format);
@@ -157,7 +155,7 @@ LOWBIT_INLINE void walk_ahead(const LinearPass& pass, TaskQueue& queue,
   // Few stores between products in tiles, or the store buffer fills up and nothing goes on.
   const UnitShape shape{columns, stored ? unit_words(w.format.bits) * 4 : kQuadBytes,
                         columns / 4 * decoded.quad_bytes,
-                        std::max<int64_t>(pass.chunks.step / 4 / columns, 1)};
+                        std::max<int64_t>(pass.chunks.tile / 4 / columns, 1)};
   const StoredUnits stored_units(w);
   const auto find = [&](const Step& step) -> UnitRun {
     if (stored) return stored_units(step.task.panel, step.chunk);
@@ -165,7 +163,7 @@ LOWBIT_INLINE void walk_ahead(const LinearPass& pass, TaskQueue& queue,
     return {decoded.gathered, ceil_div(step.chunk.columns, 4)};
   };
   ChunkWalk walk(pass, queue);
-  Step here, next;
+  Step here{}, next{};
   if (!walk.next(here)) return;
   const UnitRun first = find(here);
   decode(first.units, first.count, decoded.panel);
@@ -221,5 +219,22 @@ inline void load_x(const LinearPass& pass, int64_t row, const Chunk& chunk, floa
   load_elements(p.x_type, p.x, (pass.first_row + row) * p.x_stride + chunk.k0, chunk.columns, out);
   for (int64_t k = round_up_lanes(chunk.columns); k < pass.chunks.width; k += kLanes) {
     store(out + k, splat(0.0f));
+  }
+}
+
+// pack(chunk index, row, x in fp32) for every chunk of the rows [begin, end).
+template <typename Pack>
+LOWBIT_INLINE void for_each_x(const LinearPass& pass, int64_t begin, int64_t end,
+                              const Pack& pack) {
+  alignas(64) float x[kMaxChunkColumns];
+  const WeightFormat& f = pass.params->weight.format;
+  for (int64_t row = begin; row < end; ++row) {
+    Chunk chunk = chunk_at(pass.chunks, f, 0);
+    while (true) {
+      load_x(pass, row, chunk, x);
+      pack(chunk.index, row, x);
+      if (chunk.index + 1 == pass.chunks.count) break;
+      chunk = chunk_after(pass.chunks, f, chunk);
+    }
   }
 }

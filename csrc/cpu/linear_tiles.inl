@@ -9,8 +9,8 @@ inline constexpr int64_t kInnerBytes = kPanelRows * 4;
 
 struct Int8Tiles {
   using Number = int32_t;
-  static constexpr int kColumns = 4;   // of an inner row
-  static constexpr int kPlanes = 2;  // of a row of x
+  static constexpr int kColumns = 4;  // of an inner row
+  static constexpr int kPlanes = 2;   // of a row of x
   template <int kSum, int kX, int kWeight>
   LOWBIT_INLINE static void dot() {
     tile_dot_int8<kSum, kX, kWeight>();
@@ -42,7 +42,7 @@ LOWBIT_INLINE void store_tile_row(const uint8_t* packed, int64_t bytes, int64_t 
 template <typename Tiles>
 inline void configure_tiles_for(const LinearPass& pass) {
   const int64_t rows = at_most(kTileRows, pass.rows * Tiles::kPlanes);
-  configure_tiles(static_cast<int>(rows), static_cast<int>(pass.chunks.step / Tiles::kColumns));
+  configure_tiles(static_cast<int>(rows), static_cast<int>(pass.chunks.tile / Tiles::kColumns));
 }
 
 // A chunk of a panel and of x.
@@ -150,8 +150,8 @@ LOWBIT_INLINE void sum_square_of_tiles(const TileOperands& o, const uint8_t* x, 
   }
 }
 
-// All `rows` tile rows of x. The sums of the last ones stay pending. Slices come in between when the
-// panel is gone through for the last time.
+// All `rows` tile rows of x. The sums of the last ones stay pending. Slices come in between when
+// the panel is gone through for the last time.
 template <typename Tiles, typename Slices, typename Pending, typename Outputs>
 LOWBIT_INLINE void multiply_tiles(const TileOperands& o, int64_t rows, const Outputs& outputs,
                                   Slices& slices, Pending& pending) {

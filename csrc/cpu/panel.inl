@@ -94,7 +94,7 @@ struct StoredUnit {
   }
 };
 
-// The only quad of 4 columns of a code panel.
+// One quad of a code panel, taken as a unit.
 struct PanelUnit {
   static constexpr int kColumns = 4;
   static constexpr int64_t kBytes = kQuadBytes;
@@ -140,7 +140,7 @@ struct UnitRun {
   int64_t count;
 };
 
-// Finds the units of chunks; made once, because it divides.
+// Finds the units of chunks. Making one divides, finding does not.
 class StoredUnits {
  public:
   explicit StoredUnits(const WeightView& w)
@@ -169,10 +169,10 @@ class StoredUnits {
 // Fills a code panel with the columns of a chunk. What follows up to a whole unit becomes anything.
 using FillCodes = void (*)(const WeightView&, int64_t panel, const Chunk&, uint8_t* codes);
 
-template <int kBits>
+template <typename Unit>
 inline void unpack_panel(const WeightView& w, int64_t panel, const Chunk& chunk, uint8_t* codes) {
   const UnitRun run = StoredUnits(w)(panel, chunk);
-  unpack_units<StoredUnit<kBits>>(run.units, run.count, codes);
+  unpack_units<Unit>(run.units, run.count, codes);
 }
 
 // ---- codes of the canonical layout: row by row, quads scattered into the panel ----
@@ -205,26 +205,28 @@ inline void gather_panel(const WeightView& w, int64_t panel, const Chunk& chunk,
   }
 }
 
-// The copy of a function for units of a bit width; those of the canonical layout are gathered first.
-#define LOWBIT_FOR_UNITS(format, function)                                                    \
-  ((format).layout == WeightLayout::kCanonical ? &function<PanelUnit>                         \
-   : (format).bits == 1                        ? &function<StoredUnit<1>>                     \
-   : (format).bits == 2                        ? &function<StoredUnit<2>>                     \
-   : (format).bits == 3                        ? &function<StoredUnit<3>>                     \
-   : (format).bits == 4                        ? &function<StoredUnit<4>>                     \
-   : (format).bits == 5                        ? &function<StoredUnit<5>>                     \
-   : (format).bits == 6                        ? &function<StoredUnit<6>>                     \
-   : (format).bits == 7                        ? &function<StoredUnit<7>>                     \
-                                               : &function<StoredUnit<8>>)
+// The copy of a function for stored units of a bit width.
+#define LOWBIT_FOR_BITS(bits, function)     \
+  ((bits) == 1   ? &function<StoredUnit<1>> \
+   : (bits) == 2 ? &function<StoredUnit<2>> \
+   : (bits) == 3 ? &function<StoredUnit<3>> \
+   : (bits) == 4 ? &function<StoredUnit<4>> \
+   : (bits) == 5 ? &function<StoredUnit<5>> \
+   : (bits) == 6 ? &function<StoredUnit<6>> \
+   : (bits) == 7 ? &function<StoredUnit<7>> \
+                 : &function<StoredUnit<8>>)
+
+// The same, or the copy for a code panel, into which codes of the canonical layout are gathered.
+#define LOWBIT_FOR_UNITS(format, function)                            \
+  ((format).layout == WeightLayout::kCanonical ? &function<PanelUnit> \
+                                               : LOWBIT_FOR_BITS((format).bits, function))
 
 inline FillCodes fill_codes_for(const WeightFormat& f) {
-  static constexpr FillCodes kPanels[] = {unpack_panel<1>, unpack_panel<2>, unpack_panel<3>,
-                                          unpack_panel<4>, unpack_panel<5>, unpack_panel<6>,
-                                          unpack_panel<7>, unpack_panel<8>};
   static constexpr FillCodes kCanonical[] = {gather_panel<1>, gather_panel<2>, gather_panel<3>,
                                              gather_panel<4>, gather_panel<5>, gather_panel<6>,
                                              gather_panel<7>, gather_panel<8>};
-  return f.layout == WeightLayout::kPanels ? kPanels[f.bits - 1] : kCanonical[f.bits - 1];
+  if (f.layout == WeightLayout::kCanonical) return kCanonical[f.bits - 1];
+  return LOWBIT_FOR_BITS(f.bits, unpack_panel);
 }
 
 // ---- scales and zeros of one group ----

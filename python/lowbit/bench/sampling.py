@@ -19,9 +19,9 @@ from lowbit.bench.probe import timed
 
 MIN_SAMPLES, MAX_SAMPLES = 5, 2000
 _AGREEMENT = 0.15
-# A sample is a loop of calls. A memory-bound one takes as long as the probes beside it, and comes
-# behind as many calls that do not count: memory of a machine that has rested gains speed for some
-# ten milliseconds, and a probe follows a sample without rest.
+# A sample is a loop of calls, a memory-bound one as long as the probes beside it. Calls that do not
+# count come first, for as long again: the memory of a machine that has rested gains speed for some
+# ten milliseconds, and no probe starts from rest.
 _SAMPLE_SECONDS, _PROBED_SAMPLE_SECONDS = 1e-3, 12e-3
 # How long threads are watched at a time, at most how often, and the share of a core that is rest.
 _LOOK_SECONDS, _LOOKS, _IDLE = 1e-3, 50, 0.1
@@ -66,8 +66,7 @@ class _Turn:
         if self._device == "cpu":
             _let_threads_rest()
         with self._entry.context():
-            if self._repeats > 1:
-                timed(self._work, self._repeats, self._device)  # wakes threads and memory
+            timed(self._work, self._repeats, self._device)  # wakes threads and memory
             return timed(self._work, self._repeats, self._device) / self._products
 
     def accept(self, seconds: float, probes: tuple[float, ...]) -> None:
