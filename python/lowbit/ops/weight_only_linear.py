@@ -204,7 +204,7 @@ OP.add_kernel(
             "permuted": (False, True),
             "low_rank": (False, True),
         },
-        "measured on Intel Xeon (AVX-512)",
+        "measured on Intel Xeon (AMX)",
     )
 )
 _forward = OP.overload
