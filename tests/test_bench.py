@@ -347,9 +347,9 @@ def test_shares_are_those_of_each_sample():
     row = Row("c", "b", 1, samples=[1.0, 2.0, 4.0], probes=[10.0, 5.0, 2.5], bytes=5)
     row.bandwidth = 5.0
     assert row.share_of_bandwidth == 0.5 and row.share_of_peak is None
-    assert row.limits == [0.5, 1.0, 2.0] and row.share_of_limit == 0.5
+    assert row.limits == [0.5, 1.0, 2.0]
     row.operations, row.peak = 6, 4.0
-    assert row.limits == [1.5, 1.5, 2.0] and row.share_of_limit == 0.75
+    assert row.limits == [1.5, 1.5, 2.0]
     assert row.share_of_peak == 0.75 and (row.fast, row.spread) == (1.5, 1.5)
 
 
