@@ -73,6 +73,15 @@ def test_every_op_can_be_timed(op):
         assert row.samples or row.note.startswith("n/a: ")
 
 
+@pytest.mark.parametrize("op", sorted(CASES))
+def test_bytes_of_a_row_are_those_of_the_case_where_the_weight_is(op):
+    work = workload(op=op)
+    (row,) = rows_of(op=op, backends=("reference",))
+    assert row.bytes == work.case.bytes
+    _, entry = entries.entry_of(work, "reference")
+    assert row.bytes - work.case.bytes_beside_weight == entry.operand_bytes
+
+
 def test_the_peer_of_dequantize_moves_a_float32_matrix():
     work = workload(op="dequantize_weight", dtype=torch.float16)
     name, entry = entries.entry_of(work, "torch_copy")
