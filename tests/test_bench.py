@@ -3,6 +3,8 @@
 import dataclasses
 import io
 import math
+import pathlib
+import runpy
 import sys
 
 import pytest
@@ -13,9 +15,10 @@ from lowbit.bench import check, entries, load, overhead, probe, report, runner, 
 from lowbit.bench.cases import CASES
 from lowbit.bench.entries import Layer, Workload
 from lowbit.bench.models import MODELS
-from lowbit.bench.plan import LAYERS, Plan
+from lowbit.bench.plan import LAYERS, ROWS, Plan
 from lowbit.bench.rows import Row
 
+ROOT = pathlib.Path(__file__).parents[1]
 PLAN = Plan(layers=((32, 128),), rows=(2,), group_size=32, modes=("exact",), min_time=1e-4)
 
 
@@ -80,6 +83,18 @@ def test_bytes_of_a_row_are_those_of_the_case_where_the_weight_is(op):
     assert row.bytes == work.case.bytes
     _, entry = entries.entry_of(work, "reference")
     assert row.bytes - work.case.bytes_beside_weight == entry.operand_bytes
+
+
+def test_the_entry_of_pytest_benchmark_runs():
+    entry = runpy.run_path(str(ROOT / "bench/test_bench.py"))
+    assert {case.m for case in entry["CASES"]} == set(ROWS)
+    results = []
+
+    def benchmark(call, *operands):
+        results.append(call(*operands))
+
+    entry["test_bench"](benchmark, workload().case, "reference")
+    assert [result.shape for result in results] == [(2, 32)]
 
 
 def test_the_peer_of_dequantize_moves_a_float32_matrix():
