@@ -8,11 +8,11 @@ import functools
 
 import pytest
 
-from lowbit.bench import runner
 from lowbit.bench.entries import Layer, Workload, entry_of
+from lowbit.bench.plan import QUICK_LAYERS, Plan, label
 
-PLAN = runner.Plan(layers=runner.QUICK_LAYERS, rows=runner.ROWS)
-CASES = [case for layer in PLAN.layers for case in PLAN.cases(*layer)]
+PLAN = Plan(layers=QUICK_LAYERS)
+CASES = [case for weight in PLAN.weights() for cases in PLAN.groups(weight) for case in cases]
 
 
 @functools.lru_cache(maxsize=1)
@@ -21,11 +21,11 @@ def layer_of(spec):
 
 
 @pytest.mark.parametrize("name", PLAN.names())
-@pytest.mark.parametrize("case", CASES, ids=runner.label)
+@pytest.mark.parametrize("case", CASES, ids=label)
 def test_bench(benchmark, case, name):
     shown, entry = entry_of(Workload(case, layer_of(case.weight)), name)
     if isinstance(entry, str):
         pytest.skip(f"{shown}: {entry}")
-    benchmark.group = runner.label(case)
+    benchmark.group = label(case)
     with entry.context():
         benchmark(entry.call, *entry.operands)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lowbit import registry
+from lowbit.nn import weight_module
 from tests.runners import CPU_LIBRARY_MISSING, RUNNERS, running_on
 
 hypothesis.settings.register_profile(
@@ -43,6 +44,16 @@ def _slow_path_is_expected_without_cpu_library(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", registry.SlowPathWarning)
         yield
+
+
+@pytest.fixture(params=["canonical", "panels"])
+def layout(request, monkeypatch):
+    """Runs the test once with the kernels of the CPU reading each layout fastest."""
+
+    def fastest_layout(device):
+        return request.param if device.type == "cpu" else "canonical"
+
+    monkeypatch.setattr(weight_module, "fastest_layout", fastest_layout)
 
 
 @pytest.fixture

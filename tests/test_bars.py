@@ -168,6 +168,13 @@ def test_bytes_set_the_time_of_fewer_bits(seconds, passed):
     assert verdicts("bytes", [two], beside_bits=4, within=0.15) == [False]
 
 
+def test_bytes_names_the_bits_that_it_compares_with():
+    three, two = (row(code_bits=bits, bytes=bits, probes=[GIGA] * 5) for bits in (3, 2))
+    bar = {"name": "x", "beside_bits": 3, "within": 0.15}
+    (outcome,) = KINDS["bytes"](bar, [three, two], FACTS)
+    assert outcome.measured == "1.00 of 3 bits"
+
+
 @pytest.mark.parametrize("gain, passed", [(1.81, True), (1.79, False)])
 def test_scaling(gain, passed):
     rows = [row(threads=1, seconds=gain * 1e-3), row(threads=2)]

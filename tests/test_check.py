@@ -49,13 +49,18 @@ def test_cases_cover_what_the_contract_names():
     }
 
 
-def test_bytes_of_a_case_are_those_of_its_tensors():
-    case = Case(LINEAR, WeightSpec(bits=3, zeros="code"), dtype=torch.bfloat16)
+@pytest.mark.parametrize("op", sorted(CASES))
+def test_bytes_of_a_case_are_those_of_its_tensors(op):
+    case = Case(op, WeightSpec(bits=3, zeros="code"), dtype=torch.bfloat16)
     args = case.make()
     tensors = [t for t in args if isinstance(t, torch.Tensor)]
-    out = registry.OPS[LINEAR].allocate(*args)
+    out = registry.OPS[op].allocate(*args)
     assert case.bytes == sum(t.numel() * t.element_size() for t in (*tensors, out))
-    assert case.flops == 2 * 5 * 33 * 160
+
+
+@pytest.mark.parametrize("op, products", [(LINEAR, 2 * 5), ("dequantize_weight", 1)])
+def test_flops_of_a_case(op, products):
+    assert Case(op).flops == products * 33 * 160
 
 
 @pytest.mark.parametrize("view", ["offset", "padded", "strided", "transposed"])

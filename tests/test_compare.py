@@ -15,6 +15,7 @@ from lowbit.bench.rows import Row
 
 HERE = pathlib.Path(__file__).parent
 OLD = HERE / "data/bench_version_1.json"
+ABSENT = object()
 
 
 def samples(center, spread=0.01, count=60, seed=0):
@@ -151,6 +152,55 @@ def test_other_files_are_refused(tmp_path, text, said):
         saved.read(path)
     with pytest.raises(UsageError, match="FileNotFoundError"):
         saved.read(tmp_path / "absent.json")
+
+
+def change(document, keys, value):
+    """The document with another value, or without it, where the keys lead."""
+    *path, last = keys
+    for key in path:
+        document = document[key]
+    if value is ABSENT:
+        del document[last]
+    else:
+        document[last] = value
+
+
+@pytest.mark.parametrize(
+    "keys, value, said",
+    [
+        (["argv"], ABSENT, "KeyError: 'argv'"),
+        (["rows"], ABSENT, "KeyError: 'rows'"),
+        (["machine"], ABSENT, "KeyError: 'machine'"),
+        (["versions"], ABSENT, "KeyError: 'versions'"),
+        (["schema_version"], "2", "TypeError"),
+        (["argv"], [1, 2], "AttributeError"),
+        (["peaks"], [], "AttributeError"),
+        (["peaks"], {"2": {"fma": None}}, "TypeError"),
+        (["rows", 0], 5, "AttributeError"),
+        (["rows", 0, "case"], ABSENT, "TypeError"),
+        (["rows", 0, "threads"], "2", "TypeError: threads of a row is '2'"),
+        (["rows", 0, "samples"], None, "TypeError: samples of a row is None"),
+        (["rows", 0, "samples"], ["1"], "TypeError: samples of a row is"),
+    ],
+)
+@pytest.mark.parametrize("version", [1, 2])
+def test_damaged_files_are_refused_in_a_sentence(tmp_path, version, keys, value, said):
+    path = OLD if version == 1 else written(tmp_path / "a.json", row([1.0]))
+    document = json.loads(path.read_text())
+    change(document, keys, value)
+    damaged = tmp_path / "damaged.json"
+    damaged.write_text(json.dumps(document))
+    with pytest.raises(UsageError, match="must be a file that .* wrote, got " + said):
+        saved.read(damaged)
+
+
+@pytest.mark.parametrize("value", ["cannot tell: OSError", {}, ABSENT])
+def test_a_processor_that_could_not_be_told_has_no_name(tmp_path, value):
+    path = written(tmp_path / "a.json", row([1.0]))
+    document = json.loads(path.read_text())
+    change(document, ["machine", "cpu"], value)
+    path.write_text(json.dumps(document))
+    assert saved.read(path).machine == ""
 
 
 @pytest.mark.parametrize(

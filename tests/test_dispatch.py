@@ -378,8 +378,19 @@ import lowbit
 new = set(sys.modules) - before
 print(sorted(m for m in new if m.split(".")[0] != "lowbit" or m.startswith(OPTIONAL)))
 """
-    optional = "OPTIONAL = ('lowbit.bench', 'lowbit.cli', 'lowbit._C', 'lowbit.integrations')"
+    optional = "OPTIONAL = ('lowbit.bench', 'lowbit.cli', 'lowbit._C', 'lowbit.nn')"
     done = subprocess.run(
         [sys.executable, "-c", optional + code], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_modules_are_loaded_on_first_use():
+    code = """
+import sys, lowbit
+assert set(lowbit.__all__) <= set(dir(lowbit)) and "lowbit.nn" not in sys.modules
+assert not hasattr(lowbit, "no_such_name") and "lowbit.nn" not in sys.modules
+from lowbit import quantize_model
+assert lowbit.nn is sys.modules["lowbit.nn"] and lowbit.nn.quantize_model is quantize_model
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -102,11 +102,7 @@ FLOORS = {
     "formats": {"errors", "formats"},
     "ops": {"errors", "registry", "formats", "ops", "triton_kernels"},
 }
-FLOORS |= {
-    floor: FLOORS["ops"] | {floor, "quantize_weight", "QuantizedWeight"} | BASE
-    for floor in ("nn", "patterns", "calibrate")
-}
-FLOORS["integrations"] = FLOORS["nn"] | {"nn", "patterns", "calibrate", "integrations"}
+FLOORS["nn"] = FLOORS["ops"] | BASE | {"nn"}
 FLOORS["bench"] = FLOORS["ops"] | BASE | {"bench", "__version__"}
 FLOORS["cli"] = FLOORS["bench"] | {"cli"}
 FLOORS["__main__"] = {"cli"}
@@ -208,7 +204,7 @@ SEEDS = [
     (imports_upwards, "python/lowbit/ops/a.py", "import lowbit.nn.linear"),
     (imports_upwards, "python/lowbit/registry.py", "from lowbit.formats import packing"),
     (imports_upwards, "python/lowbit/environment.py", "import lowbit.native"),
-    (imports_upwards, "python/lowbit/nn/a.py", "import lowbit.integrations.vllm"),
+    (imports_upwards, "python/lowbit/nn/a.py", "from lowbit.bench import check"),
     (imports_upwards, "python/lowbit/bench/a.py", "from lowbit.nn import linear"),
     (imports_upwards, "python/lowbit/helpers.py", ""),
     (foreign_imports, "python/lowbit/formats/a.py", "import numpy as np"),

@@ -18,8 +18,6 @@ import torch
 from lowbit.bench.weight_specs import WeightSpec, in_panels
 from lowbit.errors import dtype_name
 from lowbit.formats.numerics import MODES
-from lowbit.formats.packing import plane_words
-from lowbit.formats.panels import panel_count, panel_words
 from lowbit.formats.tables import TABLE_NAMES
 from lowbit.formats.weight_format import LAYOUTS, SCALE_DTYPES, ZERO_DTYPES, ZERO_KINDS
 from lowbit.formats.weights import QuantizedWeight
@@ -76,22 +74,28 @@ class Case:
         return self.arguments(self.weight.make(seed, device), seed + 1)
 
     def arguments(self, weight: QuantizedWeight, seed: int) -> tuple:
-        """The flat arguments of the op on a weight that is there already."""
+        """The flat arguments of the op on a weight that is there already.
+
+        The format is a plain tuple: in a NamedTuple torch would look for __torch_function__ in
+        every call, which is no part of what is timed.
+        """
+        if self.op == UNPACK:
+            weight = in_panels(weight)
+        fmt = tuple(weight.format)
         if self.op == DEQUANTIZE:
-            return (*weight.tensors, weight.format, self.dtype)
+            return (*weight.tensors, fmt, self.dtype)
         if self.op in PACKING:
-            weight = in_panels(weight) if self.op == UNPACK else weight
-            return weight.qweight, weight.format
+            return weight.qweight, fmt
         generator = torch.Generator().manual_seed(seed)
         x = self._input(generator, weight.device)
         if self.op == BACKWARD:
-            return (x, *weight.tensors, weight.format)
+            return (x, *weight.tensors, fmt)
         bias = self._addend(self.bias, (self.weight.n,), generator, weight.device)
         pair = [
             self._addend(self.low_rank, shape, generator, weight.device)
             for shape in ((self.rank, self.weight.k), (self.weight.n, self.rank))
         ]
-        return (x, *weight.parts, bias, *pair, weight.format, MODES.index(self.mode))
+        return (x, *weight.parts, bias, *pair, fmt, MODES.index(self.mode))
 
     def _input(self, generator, device) -> torch.Tensor:
         width = self.weight.n if self.op == BACKWARD else self.weight.k
@@ -123,14 +127,22 @@ class Case:
     @property
     def bytes(self) -> int:
         """Bytes that must move: weight, low-rank pair, input and result, each once."""
+        layout = "panels" if self.op == UNPACK else "canonical"
+        weight = self._code_bytes(layout) if self.op in PACKING else self.weight.nbytes
+        return weight + self.bytes_beside_weight
+
+    @property
+    def bytes_beside_weight(self) -> int:
+        """Those of `bytes` that are not the weight: entries have weights of other sizes."""
         n, k = self.weight.n, self.weight.k
         if self.op in PACKING:
-            groups = self.weight.block_k or k
-            panels = 4 * panel_count(n) * panel_words(self.weight.bits, k, groups)
-            return panels + 4 * n * sum(plane_words(self.weight.bits, k))
+            return self._code_bytes("panels" if self.op == PREPACK else "canonical")
         elements = n * k if self.op == DEQUANTIZE else self.m * (n + k)
         pair = self._rank * (n + k) * (4 if self.low_rank == "float32" else self.dtype.itemsize)
-        return self.weight.nbytes + elements * self.dtype.itemsize + pair
+        return elements * self.dtype.itemsize + pair
+
+    def _code_bytes(self, layout: str) -> int:
+        return dataclasses.replace(self.weight, layout=layout).code_bytes
 
     @property
     def _rank(self) -> int:

@@ -1,4 +1,9 @@
-"""Copies of an entry's operands that take turns, so that each call finds its weight in no cache.
+"""Copies of an entry's operands that take turns, so that a call reads its weight from memory.
+
+There are 256 MiB of them for each entry, 256 copies at most, whatever the caches: those of all
+entries of a case must fit in memory together. A last-level cache beyond that size, as a server has
+for all its guests, may keep copies until their next turn. What evicts them there are the other
+guests and, between two samples, the windows of the probe and the copies of the other entries.
 
 Ours and the peers' copies lie alike: one behind the other on huge pages.
 """
@@ -39,7 +44,7 @@ def _count(entry: Entry) -> int:
 
 
 def copies(entry: Entry) -> list[Operands]:
-    """As many copies as are beyond the caches."""
+    """The operands so many times that they are `_BYTES`, but `_MOST` times at most."""
     count = _count(entry)
     if entry.another is not None:
         return [entry.operands, *(entry.another() for _ in range(count - 1))]

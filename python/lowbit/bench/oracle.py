@@ -107,7 +107,8 @@ def _scatter(codes: torch.Tensor, bits: Bits, shape: tuple[int, int]) -> torch.T
     return torch.where(words >= 1 << 31, words - (1 << 32), words).int()
 
 
-def _expected_prepack(qweight: torch.Tensor, fmt: WeightFormat) -> Expected:
+def _expected_prepack(qweight: torch.Tensor, numbers: tuple[int, ...]) -> Expected:
+    fmt = WeightFormat(*numbers)
     codes = _gather(qweight, _canonical_bits(fmt))
     unit_columns = 32 // min(PLANE_WIDTHS[fmt.bits])
     groups = (min(fmt.block_k, fmt.k - start) for start in range(0, fmt.k, fmt.block_k))
@@ -116,7 +117,8 @@ def _expected_prepack(qweight: torch.Tensor, fmt: WeightFormat) -> Expected:
     return Expected(_scatter(codes, _panel_bits(fmt), shape), None)
 
 
-def _expected_unpack(qweight: torch.Tensor, fmt: WeightFormat) -> Expected:
+def _expected_unpack(qweight: torch.Tensor, numbers: tuple[int, ...]) -> Expected:
+    fmt = WeightFormat(*numbers)
     codes = _gather(qweight, _panel_bits(fmt))
     shape = fmt.n, sum(plane_words(fmt.bits, fmt.k))
     return Expected(_scatter(codes, _canonical_bits(fmt), shape), None)
@@ -193,14 +195,8 @@ def _table_of_mode(table: torch.Tensor, mode: int) -> torch.Tensor:
 
 def _expected_backward(grad, qweight, scales, zeros, table, s0, fmt) -> Expected:
     w = dequantize_parts(qweight, scales, zeros, table, s0, WeightFormat(*fmt))
-    return _expected_product(grad.float(), w, None, grad.dtype)
-
-
-def _expected_product(a: torch.Tensor, b: torch.Tensor, bias, dtype: torch.dtype) -> Expected:
-    oracle, plain = torch.matmul(a.double(), b.double()), torch.matmul(a, b)
-    if bias is not None:
-        oracle, plain = oracle + bias.double(), plain + bias.float()
-    return Expected(oracle, plain.to(dtype))
+    plain = torch.matmul(grad.float(), w)
+    return Expected(torch.matmul(grad.double(), w.double()), plain.to(grad.dtype))
 
 
 _EXPECTED: dict[str, Callable[..., Expected]] = {

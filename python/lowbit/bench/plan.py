@@ -69,7 +69,7 @@ class Plan:
         return self.backends or default_names(self.op, self.device)
 
     def cold(self, case: Case) -> bool:
-        """Whether each call of the case gets a weight that is in no cache."""
+        """Whether calls of the case take turns through copies of the weight (cold.py)."""
         return not self.quick and case.op not in WITHOUT_X and case.m <= DECODE_ROWS
 
 

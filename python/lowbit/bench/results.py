@@ -17,6 +17,7 @@ import torch
 from lowbit import __version__
 from lowbit.bench import info
 from lowbit.bench.bars.evaluators import Outcome
+from lowbit.bench.plan import DECODE_ROWS
 from lowbit.bench.report import markdown
 from lowbit.bench.rows import Row
 
@@ -100,7 +101,8 @@ def heading(run: Run) -> str:
         bandwidths = [row.bandwidth / 1e9 for row in timed]
         parts += [f"read bandwidth {min(bandwidths):.1f}-{max(bandwidths):.1f} GB/s"]
         parts += [_peaks_text(timed)]
-        parts += ["cold weights up to M=16" if any(row.cold for row in timed) else "warm weights"]
+        cold = any(row.cold for row in timed)
+        parts += [f"cold weights up to M={DECODE_ROWS}" if cold else "warm weights"]
     return " | ".join(parts)
 
 

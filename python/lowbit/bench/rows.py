@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+from collections.abc import Callable, Hashable
+from typing import TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
 
 OWN = "lowbit "  # how the names of our backends start
 
@@ -97,11 +101,13 @@ class Row:
         """Of the peak of its arithmetic; None where that is not known."""
         return self.operations / self.median / self.peak if self.peak else None
 
-    @property
-    def share_of_limit(self) -> float:
-        """Of the larger of both limits, which the sample cannot beat; the median."""
-        pairs = zip(self.samples, self.limits, strict=True)
-        return statistics.median(limit / seconds for seconds, limit in pairs)
+
+def by(rows: list[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
+    """The rows by a key, in their order."""
+    groups: dict[Key, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
 
 
 def quartiles(samples: list[float]) -> tuple[float, float]:

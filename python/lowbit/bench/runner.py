@@ -105,8 +105,7 @@ def _prepare(workload: Workload, name: str, row: Row, peaks: dict[str, float]) -
         return None
     row.backend, row.arithmetic = entry.name, entry.arithmetic
     row.operations, row.peak = row.flops * entry.planes, peak_of(entry.arithmetic, peaks)
-    outside = workload.case.bytes - workload.case.weight.nbytes
-    row.bytes = entry.operand_bytes + outside
+    row.bytes = entry.operand_bytes + workload.case.bytes_beside_weight
     row.bits = 8.0 * entry.operand_bytes / max(1, entry.weight.numel())
     row.weight_error, row.compute_error = errors(workload, entry)
     return entry

@@ -13,7 +13,16 @@ from lowbit.bench.cases import LINEAR
 from lowbit.bench.results import SCHEMA_VERSION
 from lowbit.bench.rows import Row
 
-_FIELDS = {field.name for field in dataclasses.fields(Row)}
+_NUMBER = (int, float)
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "bool": (bool,),
+    "int": (int,),
+    "float": _NUMBER,
+    "float | None": (*_NUMBER, type(None)),
+    "list[float]": (list,),
+}
+_FIELDS = {field.name: _TYPES[field.type] for field in dataclasses.fields(Row)}
 # The cases of version 1 tell their numbers in words alone.
 _CASE = re.compile(
     r"(?:M=(?P<m>\d+) )?N=(?P<n>\d+) K=(?P<k>\d+) (?P<code_bits>\d+)b g\d+ \w+(?: (?P<mode>\w+))?"
@@ -41,25 +50,36 @@ def read(path: Path) -> Saved:
     try:
         document = json.loads(path.read_text())
         version = document["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if version <= SCHEMA_VERSION:
+            return _saved(path, document)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         need = "be a file that `lowbit bench -o json` wrote"
         raise UsageError(f"{path} must {need}, got {type(error).__name__}: {error}") from error
-    if version > SCHEMA_VERSION:
-        need = f"have a schema_version of at most {SCHEMA_VERSION}"
-        raise UsageError(f"{path} must {need}, got {version}; update lowbit")
-    upgrade = _row_of_version_1 if version == 1 else _row
+    need = f"have a schema_version of at most {SCHEMA_VERSION}"
+    raise UsageError(f"{path} must {need}, got {version}; update lowbit")
+
+
+def _saved(path: Path, document: dict[str, Any]) -> Saved:
+    upgrade = _row_of_version_1 if document["schema_version"] == 1 else _row
     op = next((word for word in document["argv"][1:2] if not word.startswith("-")), LINEAR)
+    cpu, versions = document["machine"].get("cpu"), document["versions"]
+    peaks = document.get("peaks", {}).items()
     return Saved(
         path,
         [upgrade(fields, op) for fields in document["rows"]],
-        document["machine"].get("cpu", {}).get("model", ""),
-        document["versions"].get("commit") or document["versions"].get("lowbit", ""),
-        {int(threads): found for threads, found in document.get("peaks", {}).items()},
+        cpu.get("model", "") if isinstance(cpu, dict) else "",  # else the reason why it is unknown
+        versions.get("commit") or versions.get("lowbit", ""),
+        {int(threads): {name: float(x) for name, x in found.items()} for threads, found in peaks},
     )
 
 
 def _row(fields: dict[str, Any], op: str) -> Row:
-    return Row(**{name: value for name, value in fields.items() if name in _FIELDS})
+    known = {name: value for name, value in fields.items() if name in _FIELDS}
+    for name, value in known.items():
+        each = value if isinstance(value, list) else ()
+        if not isinstance(value, _FIELDS[name]) or not all(isinstance(x, _NUMBER) for x in each):
+            raise TypeError(f"{name} of a row is {value!r}")
+    return Row(**known)
 
 
 def _row_of_version_1(fields: dict[str, Any], op: str) -> Row:

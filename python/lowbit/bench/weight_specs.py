@@ -133,14 +133,23 @@ class WeightSpec:
         return 0.5 + torch.rand(n if self.s0 == "rows" else (), generator=generator)
 
     @property
+    def code_bytes(self) -> int:
+        """Bytes of the codes."""
+        return 4 * math.prod(self._format.code_shape)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the codes, scales, zeros and the permutation."""
-        block = self.block_n or max(1, self.n), self.block_k or self.k
-        fmt = WeightFormat(1, self.bits, self.n, self.k, *block, 0, LAYOUTS.index(self.layout))
         zero_bytes = self.zero_dtype.itemsize if self.zeros in ("code", "value") else 0
-        groups = math.prod(fmt.stored_scale_shape)
+        groups = math.prod(self._format.stored_scale_shape)
         order = 4 * self.k * self.permuted
-        return 4 * math.prod(fmt.code_shape) + groups * (self.scales.itemsize + zero_bytes) + order
+        return self.code_bytes + groups * (self.scales.itemsize + zero_bytes) + order
+
+    @property
+    def _format(self) -> WeightFormat:
+        """What the shapes follow from; it has no zero kind."""
+        block = self.block_n or max(1, self.n), self.block_k or self.k
+        return WeightFormat(1, self.bits, self.n, self.k, *block, 0, LAYOUTS.index(self.layout))
 
 
 def in_panels(weight: QuantizedWeight) -> QuantizedWeight:

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lowbit.bench.rows import Row
+from lowbit.bench.rows import Row, by
 
 Bar = dict[str, Any]
 
@@ -59,7 +59,7 @@ def limit(bar: Bar, rows: list[Row], facts: Facts) -> Iterator[Outcome]:
 
 def ahead(bar: Bar, rows: list[Row], facts: Facts) -> Iterator[Outcome]:
     """Our time is below that of each peer of the case that the bar compares with."""
-    for case, group in _by(rows, lambda row: row.case).items():
+    for case, group in by(rows, lambda row: row.case).items():
         ours = [row for row in group if row.own and row.samples]
         pairs = []
         for peer in (row for row in group if not row.own and row.samples):
@@ -121,7 +121,7 @@ def _rate_outcome(bar: Bar, row: Row, floor: float, required: str) -> Outcome:
 def bytes_(bar: Bar, rows: list[Row], facts: Facts) -> Iterator[Outcome]:
     """Time, in units of the simultaneous probe, in proportion to the bytes of `beside_bits`."""
     ours = [row for row in rows if row.own]
-    for layer in _by(ours, lambda row: (row.layer, row.mode)).values():
+    for layer in by(ours, lambda row: (row.layer, row.mode)).values():
         base = next((row for row in layer if row.code_bits == bar["beside_bits"]), None)
         for row in (row for row in layer if row is not base):
             if base is None or not (base.samples and row.samples):
@@ -129,9 +129,10 @@ def bytes_(bar: Bar, rows: list[Row], facts: Facts) -> Iterator[Outcome]:
                 continue
             proportion = row.bytes / base.bytes
             ratio = _probed_time(row) / _probed_time(base)
+            measured = f"{ratio:.2f} of {bar['beside_bits']} bits"
             required = f"{proportion:.2f} + {bar['within']:.0%}"
             passed = ratio <= proportion * (1.0 + bar["within"])
-            yield Outcome(bar["name"], _name(row), f"{ratio:.2f} of 4 bits", required, passed)
+            yield Outcome(bar["name"], _name(row), measured, required, passed)
 
 
 def _probed_time(row: Row) -> float:
@@ -143,7 +144,7 @@ def _probed_time(row: Row) -> float:
 def scaling(bar: Bar, rows: list[Row], facts: Facts) -> Iterator[Outcome]:
     """Time at the fewer threads over time at the more."""
     few, many = bar["threads"]
-    for key, group in _by([row for row in rows if row.own], lambda r: (r.case, r.mode)).items():
+    for key, group in by([row for row in rows if row.own], lambda r: (r.case, r.mode)).items():
         if facts.cores < many:
             yield Outcome(bar["name"], " ".join(key), f"{facts.cores} cores", "", None)
             continue
@@ -174,13 +175,6 @@ def _missed(bar: Bar, row: Row) -> Outcome:
 
 def _name(row: Row) -> str:
     return " ".join(part for part in (row.case, row.mode) if part)
-
-
-def _by(rows: list[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
-    groups: dict[Any, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
-    return groups
 
 
 KINDS: dict[str, Callable[[Bar, list[Row], Facts], Iterator[Outcome]]] = {

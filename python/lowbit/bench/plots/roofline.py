@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from lowbit.bench.plots import style
-from lowbit.bench.plots.selection import by, most_threads, products
-from lowbit.bench.rows import Row
+from lowbit.bench.plots.selection import most_threads, products
+from lowbit.bench.rows import Row, by
 from lowbit.bench.saved import Saved
 
 _EXPLANATION = (

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lowbit.bench.plots import style
-from lowbit.bench.plots.selection import by, products
-from lowbit.bench.rows import Row
+from lowbit.bench.plots.selection import products
+from lowbit.bench.rows import Row, by
 from lowbit.bench.saved import Saved
 
 _EXPLANATION = "Time at the fewest threads over time (medians). Grey: in proportion to the threads."

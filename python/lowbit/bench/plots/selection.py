@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import TypeVar
-
-from lowbit.bench.rows import Row
-
-Key = TypeVar("Key", bound=Hashable)
+from lowbit.bench.rows import Row, by
 
 
 def products(rows: list[Row]) -> list[Row]:
@@ -30,14 +25,6 @@ def most_threads(rows: list[Row]) -> list[Row]:
     """The rows of the largest thread count that has peers, or of the largest."""
     counts = {row.threads for row in rows if not row.own} or {row.threads for row in rows}
     return [row for row in rows if row.threads == max(counts, default=0)]
-
-
-def by(rows: list[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
-    """The rows by a key, in their order."""
-    groups: dict[Key, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
-    return groups
 
 
 def name(row: Row) -> str:

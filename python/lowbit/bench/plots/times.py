@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lowbit.bench.plots import style
-from lowbit.bench.plots.selection import by, most_threads, name, products
-from lowbit.bench.rows import Row, quartiles
+from lowbit.bench.plots.selection import most_threads, name, products
+from lowbit.bench.rows import Row, by, quartiles
 from lowbit.bench.saved import Saved
 
 _EXPLANATION = (
