@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 
 import torch
@@ -24,7 +25,8 @@ OVERHEAD = "overhead"
 _WEIGHT = WeightSpec(8, 32, 4, 32, zeros="code")
 _IMPORTS = 6
 _IMPORT = """
-import time
+import sys, time
+sys.dont_write_bytecode = False
 start = time.perf_counter()
 import torch
 between = time.perf_counter()
@@ -70,12 +72,16 @@ def ways() -> dict[str, Callable[[], torch.Tensor]]:
 
 
 def _imports(plan: Plan) -> list[Row]:
-    """Each in a process of its own; the first, which may read from disk, is left out."""
-    command = [sys.executable, "-c", _IMPORT]
+    """Each in a process of its own, with bytecode, as an installed package has it.
+
+    The first, which writes the bytecode, is left out.
+    """
     taken = []
-    for _ in range(_IMPORTS + 1):
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        taken.append(tuple(map(float, done.stdout.split())))
+    with tempfile.TemporaryDirectory() as bytecode:
+        command = [sys.executable, "-X", f"pycache_prefix={bytecode}", "-c", _IMPORT]
+        for _ in range(_IMPORTS + 1):
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            taken.append(tuple(map(float, done.stdout.split())))
     torch_alone, lowbit_above = zip(*taken[1:], strict=True)
     case = "import, above torch"
     rows = [_row(plan, case, "lowbit import", list(lowbit_above))]
