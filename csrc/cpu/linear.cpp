@@ -10,7 +10,7 @@
 namespace lowbit::cpu {
 namespace {
 
-// Bytes of the converted x of a pass, rounded up to whole tiles.
+// Bytes of the converted x of a pass, and of its partial sums.
 constexpr int64_t kPassBytes = int64_t{16} << 20;
 
 // The x of a task's rows should stay in a second-level cache while panels stream by.
@@ -29,11 +29,21 @@ LinearKernel choose_kernel(const WeightOnlyLinearParams& p) {
 }
 
 // x rows of a task: many, to decode a panel seldom, but tasks for every thread.
-int64_t choose_block_rows(int64_t rows, int64_t row_bytes, int64_t panels) {
-  const int64_t cached = kBlockBytes / row_bytes / kTileRows * kTileRows;
+int64_t choose_block_rows(int64_t rows, int64_t panels) {
   const int64_t blocks = ceil_div(4 * num_threads(), panels);
   const int64_t shared = round_up(ceil_div(rows, blocks), kTileRows);
-  return std::clamp(std::min(cached, shared), kTileRows, kMaxBlockRows);
+  return std::min(shared, kMaxBlockRows);
+}
+
+// Rows of a pass; a weight is decoded once for each.
+int64_t choose_pass_rows(int64_t rows, int64_t row_bytes) {
+  return std::min(round_up(std::max<int64_t>(kPassBytes / row_bytes, 1), kTileRows), rows);
+}
+
+// Chunks to go through at a time.
+int64_t choose_slab(const Chunks& chunks, int64_t rows, int64_t row_bytes) {
+  const int64_t cached = std::max<int64_t>(kBlockBytes / (rows * row_bytes), 1);
+  return ceil_div(chunks.count, ceil_div(chunks.count, cached));
 }
 
 // The packed x of a pass and its side values.
@@ -60,16 +70,26 @@ class PassMemory {
   alignas(64) uint8_t small_[16 << 10];  // one row of most layers: no allocation
 };
 
-void run_pass(const LinearPass& pass, const LinearKernel& kernel) {
+void run_slab(const LinearPass& pass, const LinearKernel& kernel) {
   const WeightFormat& f = pass.params->weight.format;
-  parallel_for(pass.rows, ceil_div(kGrainElements, f.k),
-               [&](int64_t begin, int64_t end) { kernel.pack_rows(pass, begin, end); });
   const int64_t tasks = panel_count(f) * ceil_div(pass.rows, pass.block_rows);
-  const int64_t products = f.k * kPanelRows * std::min(pass.block_rows, pass.rows);
+  const int64_t columns = (pass.end_chunk - pass.first_chunk) * pass.chunks.columns;
+  const int64_t products = columns * kPanelRows * std::min(pass.block_rows, pass.rows);
   const int64_t worth = ceil_div(tasks * products, kGrainProducts);
   const int64_t threads = std::min({num_threads(), tasks, worth});
   TaskQueue queue(tasks, threads);
   parallel_for(threads, 1, [&](int64_t, int64_t) { kernel.multiply(pass, queue); });
+}
+
+void run_pass(LinearPass& pass, const LinearKernel& kernel) {
+  const WeightFormat& f = pass.params->weight.format;
+  parallel_for(pass.rows, ceil_div(kGrainElements, f.k),
+               [&](int64_t begin, int64_t end) { kernel.pack_rows(pass, begin, end); });
+  const int64_t slab = choose_slab(pass.chunks, pass.block_rows, pass.row_bytes);
+  for (pass.first_chunk = 0; pass.first_chunk < pass.chunks.count; pass.first_chunk += slab) {
+    pass.end_chunk = std::min(pass.first_chunk + slab, pass.chunks.count);
+    run_slab(pass, kernel);
+  }
 }
 
 }  // namespace
@@ -80,15 +100,21 @@ void run_linear(const WeightOnlyLinearParams& p) {
   pass.params = &p;
   pass.chunks = cut_columns(p.weight.format, kernel.max_columns, kernel.tile_columns);
   pass.row_bytes = pass.chunks.width * kernel.column_bytes;
-  const int64_t whole_row = pass.chunks.count * pass.row_bytes;
+  const int64_t panels = panel_count(p.weight.format);
+  const int64_t block_rows = choose_block_rows(p.m, panels);
+  const bool whole = choose_slab(pass.chunks, block_rows, pass.row_bytes) == pass.chunks.count;
+  const int64_t partial_bytes = whole ? 0 : panels * kPanelRows * int64_t{sizeof(float)};
   const int64_t pass_rows =
-      std::min(round_up(std::max<int64_t>(kPassBytes / whole_row, 1), kTileRows), p.m);
+      choose_pass_rows(p.m, std::max(pass.chunks.count * pass.row_bytes, partial_bytes));
   PassMemory memory(pass.chunks.count * round_up(pass_rows, kernel.tile_rows), pass.row_bytes);
   memory.give(pass);
+  AlignedMemory partial;
+  if (!whole) partial = aligned_memory(pass_rows * partial_bytes);
+  pass.partial = reinterpret_cast<float*>(partial.get());
   for (; pass.first_row < p.m; pass.first_row += pass_rows) {
     pass.rows = std::min(pass_rows, p.m - pass.first_row);
     pass.padded_rows = round_up(pass.rows, kernel.tile_rows);
-    pass.block_rows = choose_block_rows(pass.rows, whole_row, panel_count(p.weight.format));
+    pass.block_rows = choose_block_rows(pass.rows, panels);
     run_pass(pass, kernel);
   }
 }

@@ -19,7 +19,8 @@ inline constexpr int64_t kMaxBlockRows = 128;
 inline constexpr int64_t kTileRows = 16;
 
 // Rows [first_row, first_row + rows) of x, converted once for all panels, and their tasks: task t
-// is panel t % panels of row block t / panels.
+// is panel t % panels of row block t / panels. A pass goes through the chunks [first_chunk,
+// end_chunk) at a time; sums of the chunks before are kept in `partial`.
 struct LinearPass {
   const WeightOnlyLinearParams* params;
   Chunks chunks;
@@ -27,11 +28,14 @@ struct LinearPass {
   int64_t rows;
   int64_t padded_rows;  // rows rounded up to those of a tile
   int64_t block_rows;   // x rows of a task, a multiple of kTileRows
-  uint8_t* x;           // [chunk][padded row][row_bytes]
-  int64_t row_bytes;    // of one row in one chunk
-  float* x_scale;       // [chunk][padded row]; int8x2 only
-  int32_t* x_sum;       // the same; int8x2 only: sums of both int8 planes as 16-bit halves
-  float* x_total;       // the same; int8x2 and bf16: sum of x as the mode rounds it
+  int64_t first_chunk;
+  int64_t end_chunk;
+  float* partial;     // [panel][row][64], if there are chunks before or behind
+  uint8_t* x;         // [chunk][padded row][row_bytes]
+  int64_t row_bytes;  // of one row in one chunk
+  float* x_scale;     // [chunk][padded row]; int8x2 only
+  int32_t* x_sum;     // the same; int8x2 only: sums of both int8 planes as 16-bit halves
+  float* x_total;     // the same; int8x2 and bf16: sum of x as the mode rounds it
 };
 
 // Hands the tasks [0, count) of a pass to its threads, in runs that get shorter towards the end: a

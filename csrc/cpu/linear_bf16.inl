@@ -188,8 +188,8 @@ LOWBIT_INLINE void bf16_tasks(const LinearPass& pass, TaskQueue& queue, int64_t 
   Bf16Group* group = &s.group[0];
   const DecodedPanel decoded{s.panel, 2 * kPairBytes, s.gathered};
   walk_ahead(pass, queue, decoded, decode, [&](const Step& step, auto& slices) {
-    const auto& [task, chunk, first_of_group, last] = step;
-    if (chunk.index == 0) clear_sums(task, s.sums);
+    const auto& [task, chunk, first, last, first_of_group] = step;
+    if (first) begin_task(pass, task, s.sums);
     if (first_of_group) {
       group = &s.group[group == &s.group[0]];
       load_panel_group(w, task.panel, chunk.group, group->values);
@@ -198,14 +198,14 @@ LOWBIT_INLINE void bf16_tasks(const LinearPass& pass, TaskQueue& queue, int64_t 
     const int64_t columns = ceil_div(chunk.columns, tile_columns) * tile_columns;
     // x is zero there, but infinity and NaN of a table would still make NaN.
     if (w.table) clear_columns(chunk.columns, columns, s.panel);
-    const int64_t first = x_row_index(pass, chunk.index, task.row);
+    const int64_t index = x_row_index(pass, chunk.index, task.row);
     multiply(Bf16Chunk{s.panel, columns, group->values.scale, has_zeros ? group->offset : nullptr},
              Bf16Rows{reinterpret_cast<const uint16_t*>(x_row(pass, chunk.index, task.row)),
-                      pass.chunks.width, pass.x_total + first},
+                      pass.chunks.width, pass.x_total + index},
              task.rows, s.sums, slices);
     if (!last) return;
     finish();
-    finish_task(pass, task, s.sums);
+    end_task(pass, task, s.sums);
   });
 }
 

@@ -103,9 +103,9 @@ inline void multiply_exact(const LinearPass& pass, TaskQueue& queue) {
   };
   ExactScratch s;
   ChunkWalk walk(pass, queue);
-  for (Step step; walk.next(step);) {
-    const auto& [task, chunk, first_of_group, last] = step;
-    if (chunk.index == 0) clear_sums(task, s.sums);
+  for (Step step{}; walk.next(step);) {
+    const auto& [task, chunk, first, last, first_of_group] = step;
+    if (first) begin_task(pass, task, s.sums);
     if (first_of_group) load_panel_group(w, task.panel, chunk.group, s.group);
     fill_codes(w, task.panel, chunk, s.codes);
     decode_panel(w, table, s.codes, s.group, chunk.columns, number, s.panel);
@@ -113,6 +113,6 @@ inline void multiply_exact(const LinearPass& pass, TaskQueue& queue) {
     const auto* x = reinterpret_cast<const float*>(x_row(pass, chunk.index, task.row));
     multiply_chunk<kExactRows>(x, pass.chunks.width, task.rows, s.panel, scale, chunk.columns,
                                s.sums);
-    if (last) finish_task(pass, task, s.sums);
+    if (last) end_task(pass, task, s.sums);
   }
 }

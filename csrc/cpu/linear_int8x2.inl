@@ -209,8 +209,8 @@ LOWBIT_INLINE void int8x2_tasks(const LinearPass& pass, TaskQueue& queue, int64_
   const DecodedPanel decoded{s.codes, kQuadBytes, s.gathered};
   const auto decode = LOWBIT_FOR_UNITS(w.format, unpack_units);
   walk_ahead(pass, queue, decoded, decode, [&](const Step& step, auto& slices) {
-    const auto& [task, chunk, first_of_group, last] = step;
-    if (chunk.index == 0) clear_sums(task, s.sums);
+    const auto& [task, chunk, first, last, first_of_group] = step;
+    if (first) begin_task(pass, task, s.sums);
     if (first_of_group) {
       group = &s.group[group == &s.group[0]];
       load_group_int8x2(w, step, *group);
@@ -223,7 +223,7 @@ LOWBIT_INLINE void int8x2_tasks(const LinearPass& pass, TaskQueue& queue, int64_
                     });
     if (!last) return;
     finish();
-    finish_task(pass, task, s.sums);
+    end_task(pass, task, s.sums);
   });
 }
 
@@ -245,15 +245,15 @@ inline void multiply_stored_int8x2(const LinearPass& pass, TaskQueue& queue) {
   Int8Group group;
   const float* offset = has_offsets(w) ? group.zeros.offset : nullptr;
   ChunkWalk walk(pass, queue);
-  for (Step step; walk.next(step);) {
-    const auto& [task, chunk, first_of_group, last] = step;
-    if (chunk.index == 0) clear_sums(task, sums);
+  for (Step step{}; walk.next(step);) {
+    const auto& [task, chunk, first, last, first_of_group] = step;
+    if (first) begin_task(pass, task, sums);
     if (first_of_group) load_group_int8x2(w, step, group);
     const uint8_t* codes = stored_units(task.panel, chunk).units;
     multiply_rows<Unit, kDotRows>(
         Int8Chunk{codes, chunk.columns, group.values.scale, group.zero_halves, offset},
         int8_rows(pass, chunk.index, task.row), 0, task.rows, sums);
-    if (last) finish_task(pass, task, sums);
+    if (last) end_task(pass, task, sums);
   }
 }
 

@@ -62,7 +62,8 @@ LOWBIT_INLINE LinearTask linear_task(const LinearPass& pass, int64_t index) {
 struct Step {
   LinearTask task;
   Chunk chunk;
-  bool first_of_group, last;
+  bool first, last;  // of the task
+  bool first_of_group;
 };
 
 // The chunks of the tasks that a thread claims, one after the other.
@@ -78,9 +79,11 @@ class ChunkWalk {
       if (run_.begin == run_.end) return false;
       task_ = linear_task(pass_, run_.begin++);
     }
-    const Chunk chunk = last_ ? chunk_at(pass_.chunks, f, 0) : chunk_after(pass_.chunks, f, chunk_);
+    const Chunk chunk =
+        last_ ? chunk_at(pass_.chunks, f, pass_.first_chunk) : chunk_after(pass_.chunks, f, chunk_);
+    step.first = last_;
     step.first_of_group = last_ || chunk.group != chunk_.group;
-    step.last = last_ = chunk.index + 1 == pass_.chunks.count;
+    step.last = last_ = chunk.index + 1 == pass_.end_chunk;
     step.task = task_;
     step.chunk = chunk_ = chunk;
     return true;
@@ -184,12 +187,22 @@ LOWBIT_INLINE uint8_t* x_row(const LinearPass& pass, int64_t chunk, int64_t row)
   return pass.x + x_row_index(pass, chunk, row) * pass.row_bytes;
 }
 
-LOWBIT_INLINE void clear_sums(const LinearTask& task, float* sums) {
-  std::memset(sums, 0, static_cast<size_t>(task.rows) * kPanelRows * sizeof(float));
+LOWBIT_INLINE float* partial_sums(const LinearPass& pass, const LinearTask& task) {
+  return pass.partial + (task.panel * pass.rows + task.row) * kPanelRows;
+}
+
+// The sums of the chunks before those of the pass.
+LOWBIT_INLINE void begin_task(const LinearPass& pass, const LinearTask& task, float* sums) {
+  const size_t bytes = static_cast<size_t>(task.rows) * kPanelRows * sizeof(float);
+  if (pass.first_chunk == 0) {
+    std::memset(sums, 0, bytes);
+  } else {
+    std::memcpy(sums, partial_sums(pass, task), bytes);
+  }
 }
 
 // Adds addend and bias to the sums [rows][64] of a task, rounds, stores.
-inline void finish_task(const LinearPass& pass, const LinearTask& task, float* sums) {
+inline void store_results(const LinearPass& pass, const LinearTask& task, float* sums) {
   const WeightOnlyLinearParams& p = *pass.params;
   const int64_t n = p.weight.format.n;
   const int64_t column = task.panel * kPanelRows;
@@ -208,6 +221,15 @@ inline void finish_task(const LinearPass& pass, const LinearTask& task, float* s
       store(out + v * kLanes, add(load(out + v * kLanes), load(bias + v * kLanes)));
     }
     store_elements(p.out_type, out, columns, p.out, row * n + column);
+  }
+}
+
+LOWBIT_INLINE void end_task(const LinearPass& pass, const LinearTask& task, float* sums) {
+  if (pass.end_chunk == pass.chunks.count) {
+    store_results(pass, task, sums);
+  } else {
+    const size_t bytes = static_cast<size_t>(task.rows) * kPanelRows * sizeof(float);
+    std::memcpy(partial_sums(pass, task), sums, bytes);
   }
 }
 
