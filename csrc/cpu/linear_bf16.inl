@@ -8,21 +8,14 @@ inline constexpr int64_t kPairBytes = kPanelRows * 4;  // one pair of columns of
 
 // ---- x ----
 
-// Columns 0 1 2 3 of every quad -> 0 2 1 3.
-LOWBIT_INLINE void order_pairs(uint16_t* x, int64_t width) {
-  for (int64_t k = 0; k < width; k += 4) std::swap(x[k + 1], x[k + 2]);
-}
-
 // One row of one chunk, and its sum.
 inline void pack_chunk_bf16(const LinearPass& pass, int64_t c, int64_t row, const float* x,
                             uint16_t* out) {
   F32 total = splat(0.0f);
   for (int64_t k = 0; k < pass.chunks.width; k += kLanes) {
-    store_bf16(out + k, load(x + k));
-    total = add(total, load_bf16(out + k));
+    total = add(total, store_pairs(out + k, load(x + k)));
   }
   pass.x_total[x_row_index(pass, c, row)] = sum(total);
-  order_pairs(out, pass.chunks.width);
 }
 
 inline void pack_rows_bf16(const LinearPass& pass, int64_t begin, int64_t end) {

@@ -71,15 +71,18 @@ LOWBIT_INLINE void store_f16(uint16_t* p, F32 a) {
   constexpr int kNearestEven = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(a.v, kNearestEven));
 }
-LOWBIT_INLINE void store_bf16(uint16_t* p, F32 a) {
+// float_to_bfloat16 in every lane.
+LOWBIT_INLINE __m512i round_bf16(F32 a) {
   const __m512i bits = _mm512_castps_si512(a.v);
   const __m512i top = _mm512_srli_epi32(bits, 16);
   const __m512i odd = _mm512_and_si512(top, _mm512_set1_epi32(1));
   const __m512i bias = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
   const __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(bits, bias), 16);
   const __mmask16 nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
-  const __m512i result = _mm512_mask_or_epi32(rounded, nan, top, _mm512_set1_epi32(0x40));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(result));
+  return _mm512_mask_or_epi32(rounded, nan, top, _mm512_set1_epi32(0x40));
+}
+LOWBIT_INLINE void store_bf16(uint16_t* p, F32 a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(round_bf16(a)));
 }
 
 LOWBIT_INLINE I32 splat_i32(int32_t value) { return {_mm512_set1_epi32(value)}; }

@@ -3,6 +3,14 @@ LOWBIT_INLINE F32 dot_bf16(F32 sum, I32 a, I32 b) {
   return {
       _mm512_dpbf16_ps(sum.v, reinterpret_cast<__m512bh>(a.v), reinterpret_cast<__m512bh>(b.v))};
 }
+// Stores bfloat16, columns 0 1 2 3 of every quad as 0 2 1 3; returns what they round to.
+LOWBIT_INLINE F32 store_pairs(uint16_t* p, F32 a) {
+  constexpr int kOrder = 0xd8;  // 0 2 1 3
+  const __m512i lanes = round_bf16(a);
+  const __m256i low_quads = _mm256_shufflelo_epi16(_mm512_cvtepi32_epi16(lanes), kOrder);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_shufflehi_epi16(low_quads, kOrder));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(lanes, 16))};
+}
 // A table of 32 bfloat16, and the entry of the low five bits of every 16-bit word.
 struct WordTable {
   __m512i entries;
