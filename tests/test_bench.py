@@ -375,6 +375,10 @@ def test_shares_are_those_of_each_sample():
     row.operations, row.peak = 6, 4.0
     assert row.limits == [1.5, 1.5, 2.0]
     assert row.share_of_peak == 0.75 and (row.fast, row.spread) == (1.5, 1.5)
+    row.m = 1  # of a weight that may lie in a cache nothing is said
+    assert row.share_of_bandwidth is None
+    row.cold = True
+    assert row.share_of_bandwidth == 0.5
 
 
 def test_a_single_sample_has_quartiles():

@@ -86,6 +86,13 @@ def test_explain_prints_the_choice(capsys, op):
     assert code == 0 and out.startswith(f"{op}(device=cpu, ") and "runs on: " in out
 
 
+@pytest.mark.parametrize("dtype, mode", [("float32", "int8x2"), ("bfloat16", "bf16")])
+def test_explain_takes_the_mode_of_the_call(capsys, dtype, mode):
+    argv = ["--n", "16", "--k", "64", "--dtype", dtype, "--device", "cpu"]
+    _, out, _ = run(capsys, "explain", "weight_only_linear", *argv)
+    assert f"mode={mode}" in out
+
+
 def test_explain_takes_format_and_device(capsys):
     argv = ["--n", "8", "--k", "64", "--table", "nf4", "--zeros", "none", "--dtype", "bf16"]
     argv += ["--mode", "bf16", "--device", "cuda"]

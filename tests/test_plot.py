@@ -103,6 +103,12 @@ def test_nothing_to_draw_is_told(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "x").touch()
+    with pytest.raises(UsageError, match="--out must be a folder, got the file"):
+        plots.draw(of(ROWS), tmp_path / "x")
+
+
 def test_without_matplotlib_the_remedy_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'lowbit\[plot\]'"):

@@ -24,7 +24,7 @@ from lowbit.bench.arguments import Parser, UsageError
 from lowbit.bench.cases import Case
 from lowbit.bench.weight_specs import WeightSpec
 from lowbit.errors import dtype_name
-from lowbit.formats.numerics import MODES
+from lowbit.formats.numerics import MODES, default_mode
 from lowbit.formats.quantize import quantize_weight
 from lowbit.formats.tables import TABLE_NAMES
 from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_KINDS
@@ -107,7 +107,7 @@ def _add_explain(commands) -> None:
     command.add_argument("--n", type=arguments.integer(0), default=4096, help="rows of the weight")
     command.add_argument("--k", type=arguments.integer(1), default=4096, help="columns of both")
     command.add_argument("--bits", type=arguments.integer(1, 8), default=4)
-    command.add_argument("--mode", choices=MODES, help="numeric mode, default exact")
+    command.add_argument("--mode", choices=MODES, help="default: that of the call")
     arguments.add_format(command)
     command.add_argument(
         "--zeros", choices=ZERO_KINDS, help="zero kind, default: what quantize_weight gives"
@@ -132,7 +132,8 @@ def _run_explain(args) -> int:
         table=args.table,
     )
     op = registry.OPS[args.op]
-    rows, mode = 1 if args.m is None else args.m, args.mode or MODES[0]
+    rows = 1 if args.m is None else args.m
+    mode = args.mode or default_mode(args.device, args.dtype)
     problem = op.problem(*Case(args.op, spec, (rows,), args.dtype, mode).make())
     # The tensors are on the CPU; rows are matched with the device that was asked for.
     print(op.choose(problem._replace(device=torch.device(args.device))))

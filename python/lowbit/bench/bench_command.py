@@ -36,7 +36,11 @@ def add(commands) -> None:
     names = ", ".join([*AXES, OVERHEAD])
     parse_op = arguments.one_of([*AXES, OVERHEAD])
     command.add_argument("op", nargs="?", type=parse_op, metavar="OP", default=LINEAR, help=names)
-    command.add_argument("--quick", action="store_true", help="two cases in about ten seconds")
+    command.add_argument(
+        "--quick",
+        action="store_true",
+        help="two cases in about ten seconds, weights warm: a smoke test",
+    )
     command.add_argument(
         "--shapes",
         type=arguments.shapes,

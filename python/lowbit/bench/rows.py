@@ -89,8 +89,11 @@ class Row:
 
     @property
     def share_of_bandwidth(self) -> float | None:
-        """Of the bandwidth probed around each sample; the median."""
-        if not self.bandwidth:
+        """Of the bandwidth probed around each sample; the median.
+
+        None for a product whose weight stays where it is: it may come from a cache.
+        """
+        if not self.bandwidth or (self.m and not self.cold):
             return None
         probes = self.probes or [self.bandwidth] * len(self.samples)
         pairs = zip(self.samples, probes, strict=True)

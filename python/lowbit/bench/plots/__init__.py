@@ -22,6 +22,8 @@ def draw(saved: Saved, folder: Path) -> list[Path]:
     if importlib.util.find_spec("matplotlib") is None:
         need = "matplotlib must be installed to plot, got none"
         raise UsageError(f"{need}; pip install 'lowbit[plot]'")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out must be a folder, got the file {folder}")
     import matplotlib
 
     from lowbit.bench.plots import roofline, scaling, style, times

@@ -15,7 +15,7 @@ from lowbit.bench.saved import Saved
 
 _EXPLANATION = (
     "Median, with the 25th to 75th percentile as a line. Numbers: ms, bits per weight, relative "
-    "error of the computation.\nNo program can beat its own limits: | bytes / bandwidth,  "
+    "error of the computation.\nLimits of each: | bytes / bandwidth of memory (cold weights),  "
     "\u25c7 operations / peak."
 )
 
@@ -71,7 +71,7 @@ def _draw_bars(panel: Axes, rows: list[Row], order: list[str], look: style.Look)
 
 
 def _draw_own_limits(panel: Axes, place: int, row: Row) -> None:
-    if row.bandwidth:
+    if row.bandwidth and row.cold:
         memory = row.bytes / row.bandwidth * 1e3
         panel.plot([memory, memory], [place - 0.36, place + 0.36], color=style.INK, lw=1.6)
     if row.peak:
