@@ -53,6 +53,16 @@ def test_rows_do_not_depend_on_their_number(dtype, mode, bits, native_runner):
         assert torch.equal(weight_only_linear(x[:m], weight, bias, mode=mode), whole[:m])
 
 
+@pytest.mark.parametrize("mode", ["exact", "int8x2", "bf16"])
+def test_wide_layers_go_in_slabs_of_columns(mode, native_runner, threads):
+    """From many rows on sums wait for the next columns outside of a task; for few they do not."""
+    threads(2)  # more of them would get smaller blocks of rows, which take all columns at once
+    x, weight, bias = make(n=520, k=4500, m=130, group_size=200)
+    whole = weight_only_linear(x, weight, bias, mode=mode)
+    for rows in (slice(0, 1), slice(127, 130)):
+        assert torch.equal(weight_only_linear(x[rows], weight, bias, mode=mode), whole[rows])
+
+
 @pytest.mark.parametrize("m", [1, 3, 40])
 def test_thread_counts_do_not_matter(m, native_runner, threads):
     x, weight, bias = make(n=517, k=300, m=m)
