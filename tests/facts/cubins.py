@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -139,7 +139,9 @@ def of_kernels(stem: str, arch: str) -> Compilation:
     return Compilation(source, arch, (CSRC,), (TORCH_INCLUDE,), (*FLAGS, TORCH_TARGET))
 
 
-def compile_all(compilations: Iterable[Compilation]) -> list[Path]:
-    """The cubins of all, one nvcc for each core at a time."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(Compilation.cubin, compilations))
+def compile_all(compilations: Iterable[Compilation]) -> list[Future[Path]]:
+    """Starts all of them, one nvcc for each core at a time; `result()` gives the cubin."""
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    cubins = [pool.submit(each.cubin) for each in compilations]
+    pool.shutdown(wait=False)
+    return cubins

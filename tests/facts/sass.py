@@ -66,6 +66,15 @@ def find_cuobjdump() -> Path | None:
     return next((tool for tool in found if tool.is_file()), None)
 
 
+def missing_tools() -> str | None:
+    """Why no facts can be had here; None if they can."""
+    if find_nvcc() is None:
+        return "nvcc is not installed"
+    if find_cuobjdump() is None:
+        return "cuobjdump is neither in the CUDA toolkit nor in a Triton wheel"
+    return None
+
+
 def _cuobjdump(option: str, cubin: Path) -> str:
     tool = find_cuobjdump()
     if tool is None:
