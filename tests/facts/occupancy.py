@@ -9,6 +9,7 @@ REGISTERS = 64 * KIB  # of a multiprocessor, and what one block may have at most
 REGISTER_GRAIN = 256  # registers are given to warps in so many
 SHARED_GRAIN = 128
 RESERVED_SHARED = KIB  # of each block, kept by the driver from 8.0 on
+MAX_THREAD_REGISTERS = 256
 MAX_BLOCK_THREADS = 1024
 
 
@@ -53,11 +54,10 @@ def occupancy(capability: int, registers: int, threads: int, shared: int) -> Occ
 
     Named barriers are left out: they would limit kernels that use three or more.
     """
-    if registers < 1 or not 1 <= threads <= MAX_BLOCK_THREADS:
-        raise ValueError(
-            "occupancy: registers must be at least 1 and threads 1 to 1024, "
-            f"got {registers} and {threads}"
-        )
+    if not 1 <= registers <= MAX_THREAD_REGISTERS:
+        raise ValueError(f"occupancy: registers must be 1 to 256, got {registers}")
+    if not 1 <= threads <= MAX_BLOCK_THREADS:
+        raise ValueError(f"occupancy: threads must be 1 to 1024, got {threads}")
     sm = MULTIPROCESSORS[capability]
     warps = _round_up(threads, WARP) // WARP
     of_block = _round_up(shared + RESERVED_SHARED, SHARED_GRAIN)

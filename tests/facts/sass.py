@@ -4,6 +4,7 @@ import importlib.util
 import re
 import shutil
 import subprocess
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -112,17 +113,32 @@ INSTRUCTION = re.compile(
 )
 
 
+INSTRUCTION_BYTES = 16
+
+
+def read_code(listing: str) -> list[Instruction]:
+    """The instructions of one kernel. Raises ValueError where one cannot be read."""
+    code = [
+        Instruction(int(address, 16), predicate.strip(), opcode, operands)
+        for address, predicate, opcode, operands in INSTRUCTION.findall(listing)
+    ]
+    for i, instruction in enumerate(code):
+        if instruction.address != i * INSTRUCTION_BYTES:
+            expected = i * INSTRUCTION_BYTES
+            raise ValueError(
+                f"the listing must have an instruction at {expected:#x}, "
+                f"got {instruction.address:#x}"
+            )
+    return code
+
+
 def _listings(cubin: Path) -> Iterator[tuple[int, str, list[Instruction]]]:
     """(compute capability, symbol, code) of each kernel."""
     text = _cuobjdump("-sass", cubin)
-    arch = re.search(r"code for sm_(\d+)", text)
+    capability = re.search(r"code for sm_(\d+)", text)
     parts = re.split(r"Function : (\S+)", text)[1:]
     for symbol, listing in zip(parts[::2], parts[1::2], strict=True):
-        code = [
-            Instruction(int(address, 16), predicate.strip(), opcode, operands)
-            for address, predicate, opcode, operands in INSTRUCTION.findall(listing)
-        ]
-        yield int(arch[1]), symbol, code
+        yield int(capability[1]), symbol, read_code(listing)
 
 
 def _resources(cubin: Path) -> dict[str, dict[str, int]]:
@@ -134,11 +150,16 @@ def _resources(cubin: Path) -> dict[str, dict[str, int]]:
     }
 
 
-def kernel_facts(cubin: Path) -> dict[str, KernelFacts]:
-    """Facts of each kernel in a cubin of any compiler, by short name.
+def kernel_facts(cubin: Path | bytes) -> dict[str, KernelFacts]:
+    """Facts of each kernel in a cubin of any compiler, a file or its content, by short name.
 
     Raises FileNotFoundError where there is no cuobjdump.
     """
+    if isinstance(cubin, bytes):
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(cubin)
+            file.flush()
+            return kernel_facts(Path(file.name))
     resources, listings = _resources(cubin), list(_listings(cubin))
     names = [short_name(text) for text in demangle([symbol for _, symbol, _ in listings])]
     if len(set(names)) < len(names):
