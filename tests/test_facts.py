@@ -85,7 +85,7 @@ def test_few_blocks_are_told(seeded):
 
 def test_many_instructions_for_an_mma_are_told(seeded):
     text = verdict(seeded, "multiplies<40>", MULTIPLIES)
-    assert "instructions of the hot loop for each MMA must be at most 20.0, got 70" in text
+    assert "instructions of the hot loop for each MMA must be at most 20, got 70" in text
     assert "the hot loop must have an MMA" in verdict(seeded, "keeps_all", MULTIPLIES)
 
 
@@ -119,8 +119,8 @@ def test_held_up_wgmma_is_an_error():
 def test_an_error_of_nvcc_is_told_whole(tmp_path):
     (tmp_path / "wrong.cu").write_text("__global__ void k() { first(); }\nint x = second;\n")
     with pytest.raises(CompileError, match=r'nvcc .*wrong\.cu(.|\n)*"first"(.|\n)*"second"'):
-        Compilation(tmp_path / "wrong.cu", "80", folder=tmp_path).cubin()
-    assert list(tmp_path.iterdir()) == [tmp_path / "wrong.cu"]
+        Compilation(tmp_path / "wrong.cu", "80", folder=tmp_path / "made").cubin()
+    assert list((tmp_path / "made").iterdir()) == []
 
 
 @needs_nvcc
@@ -297,4 +297,4 @@ def test_rates_are_those_of_the_units():
                "B200": 8192, "RTX 5090": 512}  # fmt: skip
     for gpu in GPUS:
         peak = gpu.multiprocessors * gpu.clock * a_clock[gpu.name]
-        assert gpu.rates["f16"] == pytest.approx(peak, rel=0.06), gpu
+        assert gpu.rates["f16"] == pytest.approx(peak, rel=0.02), gpu

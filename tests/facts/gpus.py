@@ -39,9 +39,8 @@ GPUS = (
     Gpu("H100", "90a", 132, 1.830e9, 3.350 * TERA, _rates(67, 989.4, 1978.9, 1978.9)),
     # NVIDIA H200 data sheet (SXM).
     Gpu("H200", "90a", 132, 1.830e9, 4.800 * TERA, _rates(67, 989.4, 1978.9, 1978.9)),
-    # NVIDIA DGX B200 data sheet, an eighth of it; multiprocessors and clock as cudaDeviceProp
-    # tells them.
-    Gpu("B200", "100a", 148, 1.965e9, 8.000 * TERA, _rates(75, 2250, 4500, 4500)),
+    # NVIDIA DGX B200 data sheet, an eighth of it; it names no clock, this one fits its rates.
+    Gpu("B200", "100a", 148, 1.860e9, 8.000 * TERA, _rates(75, 2250, 4500, 4500)),
     # NVIDIA RTX Blackwell GPU architecture whitepaper, appendix. Half rate with fp32 accumulators.
     Gpu("RTX 5090", "120a", 170, 2.407e9, 1.792 * TERA, _rates(104.8, 209.5, 838, 419)),
 )

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from tests.facts.cubins import ARCHS
 from tests.facts.gpus import Work
-from tests.facts.occupancy import occupancy
+from tests.facts.occupancy import Occupancy, occupancy
 from tests.facts.sass import KernelFacts
 
 # A kernel that an architecture lacks may stand there as an empty text, and be no longer than this.
@@ -33,6 +33,10 @@ class Entry:
 
     def matches(self, facts: KernelFacts) -> bool:
         return fnmatchcase(facts.name, self.kernel)
+
+    def occupancy(self, facts: KernelFacts) -> Occupancy:
+        shared = facts.shared + self.dynamic_shared
+        return occupancy(facts.capability, facts.registers, self.threads, shared)
 
 
 # Codes, float16 scales and uint8 zeros of groups of 128, bfloat16 output. 265 instructions for a
@@ -67,7 +71,7 @@ def violations(entry: Entry, facts: KernelFacts) -> list[str]:
 
     def at_most(what: str, most: float, value: float) -> None:
         if value > most:
-            found.append(f"{what} must be at most {most}, got {value:g}")
+            found.append(f"{what} must be at most {most:g}, got {value:g}")
 
     at_most("bytes of stack", 0, facts.stack)
     at_most("spill stores", 0, facts.spill_stores)
@@ -78,8 +82,7 @@ def violations(entry: Entry, facts: KernelFacts) -> list[str]:
         f"{opcode} is required, got none" for opcode in entry.requires if not facts.has(opcode)
     ]
     found += [f"{opcode} is forbidden, got some" for opcode in entry.forbids if facts.has(opcode)]
-    shared = facts.shared + entry.dynamic_shared
-    fits = occupancy(facts.capability, facts.registers, entry.threads, shared)
+    fits = entry.occupancy(facts)
     if fits.blocks < entry.blocks:
         found.append(
             f"blocks of a multiprocessor must be at least {entry.blocks}, "

@@ -13,9 +13,7 @@ from pathlib import Path
 
 from tests.facts.cubins import find_nvcc
 from tests.facts.loops import Instruction, Loop, hot_loop
-
-# From 9.0 on the driver keeps 1 KiB of each block's shared memory, and ptxas counts it.
-RESERVED_SHARED = 1024
+from tests.facts.occupancy import RESERVED_SHARED
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ def kernel_facts(cubin: Path | bytes) -> dict[str, KernelFacts]:
     facts = {}
     for name, (capability, symbol, code) in zip(names, listings, strict=True):
         used = resources[symbol]
-        reserved = RESERVED_SHARED if capability >= 90 else 0
+        reserved = RESERVED_SHARED if capability >= 90 else 0  # ptxas counts it from 9.0 on
         facts[name] = KernelFacts(
             name=name,
             symbol=symbol,

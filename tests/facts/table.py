@@ -5,18 +5,12 @@ from collections.abc import Callable, Iterable
 from tests.facts.cubins import compile_all, of_kernels
 from tests.facts.gpus import GPUS, predict
 from tests.facts.limits import ENTRIES, Entry
-from tests.facts.occupancy import Occupancy, occupancy
 from tests.facts.sass import KernelFacts, kernel_facts
 
 HEADER = (
     "kernel", "instances", "sm", "registers", "stack", "spills", "shared", "blocks of an SM",
     "instructions", "hot loop", "per MMA",
 )  # fmt: skip
-
-
-def occupancy_of(entry: Entry, facts: KernelFacts) -> Occupancy:
-    shared = facts.shared + entry.dynamic_shared
-    return occupancy(facts.capability, facts.registers, entry.threads, shared)
 
 
 def _span(values: Iterable[float]) -> str:
@@ -32,7 +26,7 @@ def facts_row(entry: Entry, arch: str, kernels: list[KernelFacts]) -> list[str]:
 
     loops = [kernel.loop for kernel in kernels if kernel.loop]
     per_mma = [loop.per_mma for loop in loops if loop.mma]
-    fits = [occupancy_of(entry, kernel) for kernel in kernels]
+    fits = [entry.occupancy(kernel) for kernel in kernels]
     limits = sorted({limit for each in fits for limit in each.limits})
     return [
         kernels[0].name if len(kernels) == 1 else kernels[0].name.partition("<")[0],
@@ -75,8 +69,9 @@ def facts_table(archs: Iterable[str]) -> str:
     for entry in ENTRIES:
         rows.append(limits_row(entry))
         for arch in (arch for arch in archs if arch in entry.archs):
-            kernels = known[entry.source, arch].values()
-            rows.append(facts_row(entry, arch, [k for k in kernels if entry.matches(k)]))
+            kernels = [k for k in known[entry.source, arch].values() if entry.matches(k)]
+            if kernels:
+                rows.append(facts_row(entry, arch, kernels))
     return markdown(HEADER, rows)
 
 
