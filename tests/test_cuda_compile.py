@@ -21,6 +21,7 @@ from tests.facts.cubins import (
 )
 from tests.facts.limits import ENTRIES
 from tests.facts.sass import kernel_facts, missing_tools
+from tests.facts.table import facts_table, predictions_table
 from tests.facts.verdict import failures
 
 SOURCES = tuple(dict.fromkeys(entry.source for entry in ENTRIES))
@@ -42,6 +43,16 @@ def test_kernels_keep_their_limits(cubins, source, arch):
     entries = [entry for entry in ENTRIES if entry.source == source]
     found = failures(arch, kernels.values(), entries)
     assert not found, "\n\n".join(found)
+
+
+def test_tables(cubins):
+    """A line for the limits and one for the facts of each entry; a time on each GPU it runs on."""
+    entries = [entry for entry in ENTRIES if "80" in entry.archs]
+    lines = facts_table(["80"]).splitlines()[2:]
+    assert len([line for line in lines if not line.startswith("| limits of")]) == len(entries)
+    header, _, *rows = predictions_table(["80"]).splitlines()
+    assert "A100" in header and len(rows) == len(ENTRIES)
+    assert sum(" us, " in row for row in rows) == len(entries)
 
 
 def test_every_source_has_limits():
