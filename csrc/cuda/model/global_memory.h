@@ -10,11 +10,11 @@ namespace lowbit::cuda::model {
 template <typename T>
 T load_read_only(const T* address) {
 #if LOWBIT_MODEL_TSAN
-  machine->read_only_cache.run([&] {
+  const Unwatched unwatched;  // the cache reads what it captures from the thread's stack
+  machine->read_only_cache.run([address] {
     acquire(&machine->launch_key);
     Engine::reads(address, sizeof(T));
   });
-  const Unwatched unwatched;
 #endif
   return *address;
 }
