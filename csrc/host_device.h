@@ -1,4 +1,4 @@
-// Functions that both hosts and devices run, in texts that any compiler reads.
+// Functions that kernels and the code that launches them share.
 #pragma once
 
 #if defined(__CUDACC__)

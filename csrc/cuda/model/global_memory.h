@@ -14,6 +14,7 @@ T load_read_only(const T* address) {
   machine->read_only_cache.run([address] {
     acquire(&machine->launch_key);
     Engine::reads(address, sizeof(T));
+    release(&machine->end_key);
   });
 #endif
   return *address;
