@@ -10,12 +10,12 @@ namespace lowbit::cuda::model {
 template <typename T>
 T load_read_only(const T* address) {
 #if LOWBIT_MODEL_TSAN
-  const Unwatched unwatched;  // the cache reads what it captures from the thread's stack
-  machine->read_only_cache.run([address] {
+  machine->read_only_cache.run([&] {
     acquire(&machine->launch_key);
     Engine::reads(address, sizeof(T));
     release(&machine->end_key);
   });
+  const Unwatched unwatched;
 #endif
   return *address;
 }

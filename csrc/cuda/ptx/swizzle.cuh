@@ -2,7 +2,6 @@
 // reach eight of them without bank conflicts.
 #pragma once
 
-#include "../../host_device.h"
 #include "../platform.cuh"
 
 namespace lowbit::cuda {
