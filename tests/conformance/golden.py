@@ -87,8 +87,9 @@ def normalised(body: str) -> list[str]:
             origin[found[1]] = f"{origin[found[2]]}[{found[3] or 0}]"
         elif not in_asm and (found := _STORE.match(statement)):
             place = f"{origin[found[1]]}[{found[2] or 0}]"
-            if origin.get(found[3], place) != place:
-                lines.append(f"{place} = {origin[found[3]]}")
+            value = origin.get(found[3], place)
+            if value != place and not value.isdigit():
+                lines.append(f"{place} = {value}")
         elif in_asm or _OWN.match(statement):
             lines.append(_shorten(_REGISTER.sub(lambda m: name(m[0]), statement)))
     return lines
