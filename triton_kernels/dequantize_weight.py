@@ -1,4 +1,4 @@
-"""dequantize_weight in Triton: tiles of rows by columns, in which each word of codes is loaded once.
+"""dequantize_weight in Triton: tiles of rows by columns; each word of codes is loaded once.
 
 Compiled without the fusion of multiplication and addition, because the value rule rounds after
 each. Scales of 8 bits are read as bytes and decoded by their bits: Triton has e4m3 from sm_89 on
@@ -99,7 +99,7 @@ def _dequantize_weight_kernel(
     scale = _load_stored(scales + blocks * scales_stride + groups, mask, ENCODING)
     if s0 is not None:
         scale *= tl.load(s0 + rows * s0_stride, inside, other=0)[:, None]
-    if ZERO_KIND == CODE or ZERO_KIND == VALUE:
+    if zeros is not None:
         zero = _load_stored(zeros + blocks * zeros_stride + groups, mask, None)
 
     if ZERO_KIND == MIDPOINT:
