@@ -264,15 +264,20 @@ RIGHT_ALWAYS = {
     "dot of float16",
     "max of bfloat16",
 }
+EXTREMES = {"clamp of float32", "maximum of float32", "minimum of float32"}
 RIGHT_IN_STOCK = {
     "3.6": RIGHT_ALWAYS | {"scan of bfloat16"},
-    "3.9": RIGHT_ALWAYS
-    | {"clamp of float32", "fma of float16", "fma of float32"}
-    | {"maximum of float32", "minimum of float32"},
+    "3.7": RIGHT_ALWAYS | {"scan of bfloat16"},
+    "3.8": RIGHT_ALWAYS
+    | EXTREMES
+    | {"maximum of bfloat16", "minimum of bfloat16", "scan of bfloat16"},
+    "3.9": RIGHT_ALWAYS | EXTREMES | {"fma of float16", "fma of float32"},
 }
 NEEDLESS = {
-    "3.6": {"unary_op"},
-    "3.9": {"create_minnumf", "create_maxnumf", "create_clampf", "get_bf16"},
+    "3.6": {"ternary_op", "unary_op"},
+    "3.7": {"ternary_op", "unary_op"},
+    "3.8": {"create_clampf", "create_maxnumf", "create_minnumf", "ternary_op"},
+    "3.9": {"create_clampf", "create_maxnumf", "create_minnumf", "get_bf16"},
 }
 VERSION = ".".join(triton.__version__.split(".")[:2])
 
@@ -280,7 +285,8 @@ VERSION = ".".join(triton.__version__.split(".")[:2])
 def right_probes() -> set[str]:
     right = set()
     for name, probe in PROBES.items():
-        with contextlib.suppress(Exception):  # whatever the interpreter lacks
+        # Whatever the interpreter lacks, and numpy's warnings of overflow.
+        with contextlib.suppress(Exception), np.errstate(all="ignore"):
             right |= {name} if is_right(probe) else set()
     return right
 
