@@ -6,9 +6,10 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -111,18 +112,16 @@ class Compilation:
         return made
 
     def _compile(self, nvcc: Path, made: Path) -> None:
-        made.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = made.with_suffix(f".{os.getpid()}")
-        command = self.command(nvcc, unfinished)
-        done = subprocess.run(command, capture_output=True, text=True)
-        log = done.stdout + done.stderr
-        if done.returncode:
-            unfinished.unlink(missing_ok=True)
-            raise CompileError(f"{shlex.join(command)}\n{log}")
-        unfinished_log = unfinished.with_suffix(f".{os.getpid()}.log")
-        unfinished_log.write_text(log)
-        unfinished_log.replace(made.with_suffix(".log"))  # first: no cubin is without its log
-        unfinished.replace(made)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.folder) as unfinished:
+            cubin, log = Path(unfinished, "cubin"), Path(unfinished, "log")
+            command = self.command(nvcc, cubin)
+            done = subprocess.run(command, capture_output=True, text=True)
+            log.write_text(done.stdout + done.stderr)
+            if done.returncode:
+                raise CompileError(f"{shlex.join(command)}\n{log.read_text()}")
+            log.replace(made.with_suffix(".log"))  # first: no cubin is without its log
+            cubin.replace(made)
 
 
 def _remove_unused(folder: Path) -> None:
@@ -139,7 +138,9 @@ def of_kernels(stem: str, arch: str) -> Compilation:
     return Compilation(source, arch, (CSRC,), (TORCH_INCLUDE,), (*FLAGS, TORCH_TARGET))
 
 
-def compile_all(compilations: Iterable[Compilation]) -> list[Path]:
-    """The cubins of all, one nvcc for each core at a time."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(Compilation.cubin, compilations))
+def compile_all(compilations: Iterable[Compilation]) -> list[Future[Path]]:
+    """Starts all of them, one nvcc for each core at a time; `result()` gives the cubin."""
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    cubins = [pool.submit(each.cubin) for each in compilations]
+    pool.shutdown(wait=False)
+    return cubins

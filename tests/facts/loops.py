@@ -8,6 +8,7 @@ from functools import cached_property
 # mma.sync (HMMA, IMMA, QMMA, OMMA, ...), wgmma (HGMMA, ...), tcgen05.mma (UTCHMMA, ...).
 MMA = re.compile(r"(UTC)?[A-Z]G?MMA")
 GLOBAL_LOADS = {"LDG", "LD", "LDGSTS", "UTMALDG", "UBLKCP"}
+GUESSED_TURNS = 10  # of a loop, as compilers guess without a profile
 
 
 @dataclass(frozen=True)
@@ -158,23 +159,29 @@ def _bodies(code: list[Instruction]) -> dict[int, set[int]]:
     return bodies
 
 
-def hot_loop(code: list[Instruction]) -> Loop | None:
-    """The loop that does most of the matrix work, else the most loads from global memory.
+def _matrix_work(code: list[Instruction], bodies: dict[int, set[int]], header: int) -> int:
+    """MMA of a loop that are in none of the loops inside, each as often as it may run."""
+    body = bodies[header]
+    own = body.difference(*(other for other in bodies.values() if other < body))
+    around = sum(body < other for other in bodies.values())
+    return sum(code[i].is_mma() for i in own) * GUESSED_TURNS**around
 
-    An instruction counts for the innermost loop around it: the loop over K of a GEMM, not the
-    loop over tiles around it nor a wait for a barrier inside.
+
+def hot_loop(code: list[Instruction]) -> Loop | None:
+    """The loop that does most of the matrix work, else the one with most loads from global memory.
+
+    An MMA counts for the innermost loop around it: for the loop over K of a GEMM, not the one over
+    tiles around it nor a wait for a barrier inside.
     """
     bodies = _bodies(code)
     if not bodies:
         return None
-    own = {header: Counter() for header in bodies}
-    for header, body in sorted(bodies.items(), key=lambda item: len(item[1])):
-        inner = set().union(*(other for other in bodies.values() if other < body))
-        for i in body - inner:
-            own[header]["mma"] += code[i].is_mma()
-            own[header]["loads"] += code[i].plain in GLOBAL_LOADS
-            own[header]["all"] += 1
-    hot = max(bodies, key=lambda h: (own[h]["mma"], own[h]["loads"], own[h]["all"]))
+
+    def work(header: int) -> tuple[int, int, int]:
+        loads = sum(code[i].plain in GLOBAL_LOADS for i in bodies[header])
+        return _matrix_work(code, bodies, header), loads, -len(bodies[header])
+
+    hot = max(bodies, key=work)
     mix = Counter(code[i].plain for i in bodies[hot])
     mma = sum(code[i].is_mma() for i in bodies[hot])
     return Loop(code[hot].address, len(bodies[hot]), mix, mma)

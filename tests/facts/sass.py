@@ -4,6 +4,7 @@ import importlib.util
 import re
 import shutil
 import subprocess
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +13,7 @@ from pathlib import Path
 
 from tests.facts.cubins import find_nvcc
 from tests.facts.loops import Instruction, Loop, hot_loop
-
-# From 9.0 on the driver keeps 1 KiB of each block's shared memory, and ptxas counts it.
-RESERVED_SHARED = 1024
+from tests.facts.occupancy import RESERVED_SHARED
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,15 @@ def find_cuobjdump() -> Path | None:
     return next((tool for tool in found if tool.is_file()), None)
 
 
+def missing_tools() -> str | None:
+    """Why no facts can be had here; None if they can."""
+    if find_nvcc() is None:
+        return "nvcc is not installed"
+    if find_cuobjdump() is None:
+        return "cuobjdump is neither in the CUDA toolkit nor in a Triton wheel"
+    return None
+
+
 def _cuobjdump(option: str, cubin: Path) -> str:
     tool = find_cuobjdump()
     if tool is None:
@@ -103,17 +111,32 @@ INSTRUCTION = re.compile(
 )
 
 
+INSTRUCTION_BYTES = 16
+
+
+def read_code(listing: str) -> list[Instruction]:
+    """The instructions of one kernel. Raises ValueError where one cannot be read."""
+    code = [
+        Instruction(int(address, 16), predicate.strip(), opcode, operands)
+        for address, predicate, opcode, operands in INSTRUCTION.findall(listing)
+    ]
+    for i, instruction in enumerate(code):
+        if instruction.address != i * INSTRUCTION_BYTES:
+            expected = i * INSTRUCTION_BYTES
+            raise ValueError(
+                f"the listing must have an instruction at {expected:#x}, "
+                f"got {instruction.address:#x}"
+            )
+    return code
+
+
 def _listings(cubin: Path) -> Iterator[tuple[int, str, list[Instruction]]]:
     """(compute capability, symbol, code) of each kernel."""
     text = _cuobjdump("-sass", cubin)
-    arch = re.search(r"code for sm_(\d+)", text)
+    capability = re.search(r"code for sm_(\d+)", text)
     parts = re.split(r"Function : (\S+)", text)[1:]
     for symbol, listing in zip(parts[::2], parts[1::2], strict=True):
-        code = [
-            Instruction(int(address, 16), predicate.strip(), opcode, operands)
-            for address, predicate, opcode, operands in INSTRUCTION.findall(listing)
-        ]
-        yield int(arch[1]), symbol, code
+        yield int(capability[1]), symbol, read_code(listing)
 
 
 def _resources(cubin: Path) -> dict[str, dict[str, int]]:
@@ -125,11 +148,16 @@ def _resources(cubin: Path) -> dict[str, dict[str, int]]:
     }
 
 
-def kernel_facts(cubin: Path) -> dict[str, KernelFacts]:
-    """Facts of each kernel in a cubin of any compiler, by short name.
+def kernel_facts(cubin: Path | bytes) -> dict[str, KernelFacts]:
+    """Facts of each kernel in a cubin of any compiler, a file or its content, by short name.
 
     Raises FileNotFoundError where there is no cuobjdump.
     """
+    if isinstance(cubin, bytes):
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(cubin)
+            file.flush()
+            return kernel_facts(Path(file.name))
     resources, listings = _resources(cubin), list(_listings(cubin))
     names = [short_name(text) for text in demangle([symbol for _, symbol, _ in listings])]
     if len(set(names)) < len(names):
@@ -137,7 +165,7 @@ def kernel_facts(cubin: Path) -> dict[str, KernelFacts]:
     facts = {}
     for name, (capability, symbol, code) in zip(names, listings, strict=True):
         used = resources[symbol]
-        reserved = RESERVED_SHARED if capability >= 90 else 0
+        reserved = RESERVED_SHARED if capability >= 90 else 0  # ptxas counts it from 9.0 on
         facts[name] = KernelFacts(
             name=name,
             symbol=symbol,
