@@ -85,7 +85,7 @@ def _spread(runs, RUN: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     return tl.reshape(columns, (ROWS, COLUMNS))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 def _dequantize_weight_kernel(
     qweight, scales, zeros, table, s0, out, n, k,
     qweight_stride, scales_stride, zeros_stride, s0_stride, block_n,

@@ -16,7 +16,7 @@ from tests.triton_cpu.mistakes import Mistake, mistaken
 
 
 def every_call():
-    """(limits, call, arch). By default the first call on each arch; of the next three one on each."""
+    """By default the first call on each architecture, and on each one of the next three."""
     for limits in LIMITS:
         for (i, call), (j, arch) in itertools.product(enumerate(limits.calls), enumerate(ARCHS)):
             marks = [] if i in (0, 1 + j % 3) else pytest.mark.slow

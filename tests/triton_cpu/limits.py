@@ -64,6 +64,6 @@ LIMITS = (
                 operations={"instructions": 248 * _N * _K / 16 / 32},
             ),
         ),
-        _CALLS,
+        tuple(dict.fromkeys(_CALLS)),
     ),
 )
