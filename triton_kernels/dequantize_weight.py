@@ -10,7 +10,7 @@ import triton.language as tl
 
 TILE = 2048  # weights of a program: 16 a thread
 MAX_COLUMNS = 512
-MIN_COLUMNS = tl.constexpr(32)  # a word of the narrowest plane
+MIN_COLUMNS = 32  # a word of the narrowest plane
 
 # The zero kinds of a weight format.
 NONE, MIDPOINT, CODE, VALUE = (tl.constexpr(kind) for kind in range(4))
@@ -97,7 +97,9 @@ def _dequantize_weight_kernel(
     first = tl.program_id(0) % num_tiles * COLUMNS
     # Indices are compared with what is left: their sums may be beyond 2**31 in the last tiles.
     inside = tl.arange(0, ROWS) < n - first_row
-    rows = (first_row + tl.arange(0, ROWS)).to(tl.int64)
+    rows = first_row + tl.arange(0, ROWS)
+    blocks = (rows // block_n).to(tl.int64)[:, None]  # dividing 64 bits is slow
+    rows = rows.to(tl.int64)
 
     codes = _load_codes(qweight + rows * qweight_stride, inside, first, k, BITS, ROWS, COLUMNS)
     numbers = _small_integer_to_float(codes) if table is None else tl.load(table + codes)
@@ -106,7 +108,6 @@ def _dequantize_weight_kernel(
     starts = tl.arange(0, COLUMNS // RUN) * RUN
     mask = inside[:, None] & (starts < k - first)[None, :]
     groups = ((first + starts) // BLOCK_K)[None, :]
-    blocks = (rows // block_n)[:, None]
     scale = _load_stored(scales + blocks * scales_stride + groups, mask, ENCODING)
     if s0 is not None:
         scale *= tl.load(s0 + rows * s0_stride, inside, other=0)[:, None]
@@ -144,7 +145,7 @@ def dequantize_weight(
     n, k = out.shape
     if n == 0:
         return
-    columns = max(MIN_COLUMNS.value, min(MAX_COLUMNS, triton.next_power_of_2(k)))
+    columns = max(MIN_COLUMNS, min(MAX_COLUMNS, triton.next_power_of_2(k)))
     rows = TILE // columns
     # A block_k for each k of a weight without groups would compile a kernel for each.
     block_k = min(block_k, triton.next_power_of_2(k))
