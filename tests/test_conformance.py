@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tests.conformance import golden, outputs, statements
+from tests.conformance import __main__, device, golden, outputs, statements
 from tests.conformance.build import FLAVOURS, find_compiler, model_program
 from tests.conformance.device import compare, is_wrong
 from tests.conformance.outputs import Output, Run
@@ -304,6 +304,27 @@ def test_the_comparison_tells_differences():
     assert all(map(is_wrong, verdicts.values()))
     assert verdicts["bits"] == "DIFFERS in 1 of 3 words; word 1 must be 2, got 7"
     assert verdicts["exact"].startswith("DIFFERS in 2 of 4 words")
+
+
+@needs_compiler
+def test_the_command_for_a_device(monkeypatch, capsys, tmp_path):
+    """With the model in the place of a GPU; one that is wrong, then none at all."""
+    monkeypatch.setattr(device, "device_program", lambda arch: model_program())
+    monkeypatch.setattr(__main__, "device_arch", lambda: "90a")
+    assert __main__.compare_device() == 0
+    said = capsys.readouterr().out
+    cases = len(outputs.recorded())
+    assert said.endswith(f"sm_90a: {cases} cases, 0 wrong\n") and said.count("\n") == cases + 1
+
+    name, text, changed, case = MODEL_MISTAKES["rows of a swapped"]
+    wrong = model_program(csrc=changed_copy(tmp_path, name, text, changed), flags=("-O0",))
+    monkeypatch.setattr(device, "device_program", lambda arch: wrong)
+    assert __main__.compare_device() == 1
+    assert re.search(rf"^{case} +DIFFERS in \d+ of 1024 words; word \d+ must be", 
+                     capsys.readouterr().out, re.M)  # fmt: skip
+
+    monkeypatch.setattr(__main__, "device_arch", lambda: None)
+    assert __main__.compare_device() == 2
 
 
 def test_a_case_that_fails_or_hangs_is_named(tmp_path):

@@ -12,8 +12,6 @@ import numpy as np
 from tests.facts.cubins import ROOT
 from tests.oracle.ptx_machine import PtxMachine
 
-VERSION = "3.6"  # Gluon is new: others may lack what is used here
-
 
 def missing() -> str | None:
     """Why Triton's layouts cannot be had here; None if they can."""
