@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.conformance import __main__, device, golden, outputs, statements
-from tests.conformance.build import FLAVOURS, find_compiler, model_program
+from tests.conformance.build import FLAVOURS, device_program, find_compiler, model_program
 from tests.conformance.device import compare, is_wrong
 from tests.conformance.outputs import Output, Run
 from tests.facts.cubins import ARCHS, CSRC, find_nvcc
@@ -142,7 +142,7 @@ def test_a_mistake_in_asm_changes_the_ptx(mistake, tmp_path):
 @needs_cuda_headers
 def test_asm_is_volatile_and_clobbers_memory():
     found = [each for header in statements.headers() for each in statements.statements(header)]
-    assert len(found) == 98  # more of them: see that the check reads the new ones
+    assert len(found) == 101  # more of them: see that the check reads the new ones
     assert [mistake for each in found for mistake in each.mistakes()] == []
 
 
@@ -199,6 +199,14 @@ def test_no_sanitizer_objects(flavour, monkeypatch):
     assert outputs.changes(outputs.run(model_program(flavour=flavour), 1, seconds=300)) == []
 
 
+@needs_nvcc
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["80", "90a", "120a"])
+def test_the_program_compiles_for_devices(arch):
+    """Also: ptxas neither holds wgmma up nor ignores register budgets."""
+    assert device_program(arch).is_file()
+
+
 MMA = "model/warp_matrix.h"
 # file, text, what it becomes, a case that must notice. The first ones are tried by default.
 MODEL_MISTAKES = {
@@ -240,6 +248,10 @@ MODEL_MISTAKES = {
     "cp.async without zeros": (
         "model/async_copy.h", "std::memset(copy.dst + copy.source_bytes, 0",
         "std::memset(copy.dst + copy.source_bytes, 1", "copy_async_parts"),
+    "another NaN": ("conversions.cuh", """  if (value != value) return 0x7fff;
+  const auto rounded""", "  const auto rounded", "floats_to_halves"),
+    "barrier without the lanes that lack": (
+        "model/barriers.h", "1 + (32 - size % 32) % 32", "1", "sync_block_40"),
     "sign of prmt ignored": ("ptx/bits.cuh", "if (choice & 8)", "if (false)", "permute_bytes"),
     "e4m3 bias": ("conversions.cuh", "0x1p120f", "0x1p121f", "mma_float8_e4m3"),
     "no multicast": (
@@ -320,7 +332,7 @@ def test_the_command_for_a_device(monkeypatch, capsys, tmp_path):
     wrong = model_program(csrc=changed_copy(tmp_path, name, text, changed), flags=("-O0",))
     monkeypatch.setattr(device, "device_program", lambda arch: wrong)
     assert __main__.compare_device() == 1
-    assert re.search(rf"^{case} +DIFFERS in \d+ of 1024 words; word \d+ must be", 
+    assert re.search(rf"^{case} +DIFFERS in \d+ of 1024 words; word \d+ must be",
                      capsys.readouterr().out, re.M)  # fmt: skip
 
     monkeypatch.setattr(__main__, "device_arch", lambda: None)
