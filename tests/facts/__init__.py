@@ -1,0 +1,1 @@
+"""Facts about compiled kernels, read from cubins on any machine, and the limits they must keep."""

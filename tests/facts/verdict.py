@@ -1,0 +1,43 @@
+"""Whether the kernels of a source keep their limits."""
+
+from collections.abc import Iterable
+
+from tests.facts.limits import Entry, is_stub, violations
+from tests.facts.sass import KernelFacts
+from tests.facts.table import HEADER, facts_row, limits_row, markdown
+
+
+def _of_kernel(arch: str, facts: KernelFacts, entries: list[Entry]) -> list[str]:
+    known = [entry for entry in entries if entry.matches(facts)]
+    here = [entry for entry in known if arch in entry.archs]
+    where = f"{facts.name} on sm_{arch}"
+    if not known:
+        return [f"{where} must have limits in tests/facts/limits.py, got none"]
+    if not here and not is_stub(facts):
+        return [
+            f"{where} must be empty there, as its limits leave the architecture out, "
+            f"got {facts.opcodes.total()} instructions"
+        ]
+    failures = []
+    for entry in here:
+        if sentences := violations(entry, facts):
+            rows = markdown(HEADER, [facts_row(entry, arch, [facts]), limits_row(entry)])
+            failures.append("\n".join([f"{where}:", *sentences, rows]))
+    return failures
+
+
+def failures(arch: str, kernels: Iterable[KernelFacts], entries: Iterable[Entry]) -> list[str]:
+    """What is wrong with the kernels that one source has for one architecture.
+
+    Each has the facts beside the limits. A kernel without limits is wrong, and so are limits with
+    more or fewer kernels than they say.
+    """
+    kernels, entries = list(kernels), list(entries)
+    found = [failure for facts in kernels for failure in _of_kernel(arch, facts, entries)]
+    for entry in entries:
+        count = sum(map(entry.matches, kernels))
+        if arch in entry.archs and count != entry.instances:
+            found.append(
+                f"{entry.kernel} on sm_{arch} must have {entry.instances} instances, got {count}"
+            )
+    return found
