@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 
 import torch
@@ -77,9 +77,10 @@ class Entry:
     weight is the float matrix that the operands stand for: errors of the computation are measured
     against it, errors of the weight against the original.
     Operands that are not plain tensors (a session, packed parameters) need `another`, which makes
-    the same operands anew in memory of their own, and `nbytes`, their size. Libraries that run
-    graphs have `graph` in its place: graph(count)() is x times each of `count` copies of the weight
-    in one run, as in a model, since their threads sleep between runs.
+    the same operands anew in memory of their own. `nbytes` is the size of the weight where that is
+    not the size of the operands: they may also hold a given result. Libraries that run graphs have
+    `graph` in place of `another`: graph(count)() is x times each of `count` copies of the weight in
+    one run, as in a model, since their threads sleep between runs.
     arithmetic: "fp32", "bf16" or "int8", what multiplies: the rate is a share of that peak. planes:
     multiplications for each product of the matrices; int8 in one plane is quantized activations.
     """
@@ -100,7 +101,12 @@ class Entry:
         """Bytes of the weight, metadata included."""
         if self.nbytes is not None:
             return self.nbytes
-        return sum(t.numel() * t.element_size() for t in self.operands if t is not None)
+        return bytes_of(self.operands)
+
+
+def bytes_of(tensors: Iterable[torch.Tensor | None]) -> int:
+    """Bytes of the elements of tensors, without what lies between them."""
+    return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
 
 # mode -> (arithmetic, planes) of our kernels.
@@ -122,16 +128,17 @@ def own_entry(workload: Workload, backend: str) -> Entry:
     before = 0 if op.name in WITHOUT_X else 1
     head, tail = args[:before], args[before + len(operands) :]
     isa = f" ({native.isa()})" if backend == "cpu" else ""
-    call = op.overload
+    call, results, split = op.overload, (), len(operands)
     if op.name in WITHOUT_X:  # the result is so large that page faults of fresh memory take over
-        call, tail = _into_given_output(op), (*tail, op.allocate(*args))
+        call, results = _into_given_output(op), (op.allocate(*args),)
     arithmetic, planes = _ARITHMETIC[case.mode]
     return Entry(
         f"lowbit {backend}{isa}",
-        lambda *operands: call(*head, *operands, *tail),
-        operands,
+        lambda *given: call(*head, *given[:split], *tail, *given[split:]),
+        (*operands, *results),
         workload.layer.plain,
         lambda: registry.use_backend(backend),
+        nbytes=bytes_of(operands),
         arithmetic=arithmetic,
         planes=planes,
     )
