@@ -14,14 +14,15 @@ import torch
 
 from lowbit import native, registry
 from lowbit.bench import check
-from lowbit.bench.cases import BACKWARD, LINEAR, PACKING, WITHOUT_X, Case
+from lowbit.bench.cases import BACKWARD, DEQUANTIZE, LINEAR, PACKING, WITHOUT_X, Case
 from lowbit.bench.weight_specs import WeightSpec
 from lowbit.formats.weights import QuantizedWeight
 from lowbit.ops.prepack_weight import prepack
 
 _SEED = 1  # of the activations
-# Columns at either end of a result that must be right before anything is timed.
-_CHECKED = 256
+# Rows at either end of a weight whose results must be right before anything is timed, and the axis
+# of a result on which they lie; the other ops are checked whole.
+_CHECKED, _ROW_AXIS = 256, {LINEAR: -1, DEQUANTIZE: 0}
 # Columns of a result whose error is measured; all of a large layer would take seconds in float64.
 _COLUMNS = 512
 
@@ -162,19 +163,17 @@ def _weight_for(workload: Workload, backend: str) -> QuantizedWeight:
 
 
 def _require_right(workload: Workload, backend: str, args: tuple) -> None:
-    """Of a linear layer the first and last columns of the result: all would take seconds."""
+    """Of a large layer the results of its first and last rows: all would take seconds."""
     case, weight = workload.case, workload.weight
     got, n = check.run(case.op, backend, args), weight.shape[0]
-    parts = [(0, n)]
-    if case.op == LINEAR and n > 2 * _CHECKED:
-        parts = [(0, _CHECKED), (n - _CHECKED, n)]
-    for start, stop in parts:
-        whole = (start, stop) == (0, n)
+    axis = _ROW_AXIS.get(case.op)
+    whole = axis is None or n <= 2 * _CHECKED
+    for start, stop in [(0, n)] if whole else [(0, _CHECKED), (n - _CHECKED, n)]:
         part = case.arguments(weight if whole else weight.slice_rows(start, stop), _SEED)
-        result = got if whole else got[..., start:stop]
+        result = got if whole else got.narrow(axis, start, stop - start)
         failure = check.compare(result, check.expected(case.op, part)).failure
         if failure:
-            where = "" if whole else f", columns {start} to {stop - 1}"
+            where = "" if whole else f", rows {start} to {stop - 1} of the weight"
             raise check.CheckFailure(f"{case.op} on {backend}, {case}{where}: {failure}")
 
 
