@@ -241,23 +241,34 @@ def test_a_sanitizer_counts_when_it_finds_what_was_planted(tmp_path, planted, ke
     assert sanitizer.verdict(str(tool), "memcheck", Path("planted")) == expected
 
 
-def test_a_sanitizer_that_hangs_is_blind(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    "hangs, expected", [("planted", sanitizer.BLIND), ("launches", sanitizer.LATE)]
+)
+def test_a_sanitizer_that_hangs_is_not_clean(tmp_path, monkeypatch, capsys, hangs, expected):
     tool = tmp_path / "compute-sanitizer"
-    tool.write_text("#!/bin/sh\necho words\nexec sleep 5\n")
+    tool.write_text(
+        f'#!/bin/sh\necho words\ncase "$*" in *{hangs}*) exec sleep 5;; esac\nexit 99\n'
+    )
     tool.chmod(0o755)
     monkeypatch.setattr(sanitizer, "_SECONDS", 0.3)
-    assert sanitizer.verdict(str(tool), "memcheck", Path("planted")) == sanitizer.BLIND
-    assert "none within 0.3 s" in capsys.readouterr().out
+    assert sanitizer.verdict(str(tool), "memcheck", Path("planted")) == expected
+    assert "exit None)\nwords" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    "verdicts, status",
-    [("clean clean n/a", 0), ("clean FAULTY n/a", 1), ("n/a n/a n/a", UNSUPPORTED)],
+    "last, status",
+    [
+        (sanitizer.CLEAN, 0),
+        (sanitizer.BLIND, 0),
+        (sanitizer.FAULTY, 1),
+        (sanitizer.LATE, 1),
+        (None, UNSUPPORTED),
+    ],
 )
-def test_what_the_sanitizers_say_together(monkeypatch, capsys, verdicts, status):
-    found = iter(verdicts.split())
+def test_what_the_sanitizers_say_together(monkeypatch, capsys, last, status):
+    verdicts = [sanitizer.CLEAN, sanitizer.BLIND, last] if last else [sanitizer.BLIND] * 3
     monkeypatch.setattr(sanitizer, "_compiled", lambda program: program)
-    monkeypatch.setattr(sanitizer, "verdict", lambda *args: next(found))
+    monkeypatch.setattr(sanitizer, "verdict", lambda *args: verdicts.pop(0))
     assert sanitizer.main() == status
     assert capsys.readouterr().out.startswith("memcheck ")
 

@@ -21,17 +21,17 @@ _FOUND = 99  # the exit status that a tool is asked for when it finds something
 _SECONDS = 25  # of each run
 _LINES = 30
 
-CLEAN, FAULTY, BLIND = "clean", "FAULTY", "n/a"
+CLEAN, FAULTY, LATE, BLIND = "clean", "FAULTY", "out of time", "n/a"
 
 
 def main() -> int:
-    """1 when a tool found something in the kernels, 77 when none can be used here."""
+    """1 when a tool found something in the kernels or did not end, 77 when none can be used."""
     compute_sanitizer = machine.program("compute-sanitizer")
     with tempfile.TemporaryDirectory() as folder:
         planted = _compiled(Path(folder, "planted"))
         verdicts = {tool: verdict(compute_sanitizer, tool, planted) for tool in TOOLS}
     print(", ".join(f"{tool} {word}" for tool, word in verdicts.items()))
-    if FAULTY in verdicts.values():
+    if {FAULTY, LATE} & set(verdicts.values()):
         return 1
     return 0 if CLEAN in verdicts.values() else UNSUPPORTED
 
@@ -52,11 +52,16 @@ def verdict(compute_sanitizer: str, tool: str, planted: Path) -> str:
         return BLIND
     status, text = _run([*command, sys.executable, "-m", "bench.gpu_day.launches"])
     _tell(f"{tool} of the kernels (exit {status})", text)
+    if status is None:
+        return LATE
     return FAULTY if status else CLEAN
 
 
-def _run(command: list[str]) -> tuple[int | str, str]:
-    """Memory of its own for each tensor: in torch's pool a tool cannot see where one ends."""
+def _run(command: list[str]) -> tuple[int | None, str]:
+    """(exit status, what it printed); None when its time ran out.
+
+    Each tensor has memory of its own: in torch's pool a tool cannot see where one ends.
+    """
     environment = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     try:
         done = subprocess.run(
@@ -69,7 +74,7 @@ def _run(command: list[str]) -> tuple[int | str, str]:
         )
     except subprocess.TimeoutExpired as error:
         text = error.stdout or b""
-        return f"none within {_SECONDS} s", text.decode() if isinstance(text, bytes) else text
+        return None, text.decode() if isinstance(text, bytes) else text
     return done.returncode, done.stdout
 
 
