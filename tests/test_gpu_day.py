@@ -267,10 +267,17 @@ def test_a_sanitizer_that_hangs_is_not_clean(tmp_path, monkeypatch, capsys, hang
 )
 def test_what_the_sanitizers_say_together(monkeypatch, capsys, last, status):
     verdicts = [sanitizer.CLEAN, sanitizer.BLIND, last] if last else [sanitizer.BLIND] * 3
+    monkeypatch.setattr(machine, "program", lambda name: name)
     monkeypatch.setattr(sanitizer, "_compiled", lambda program: program)
     monkeypatch.setattr(sanitizer, "verdict", lambda *args: verdicts.pop(0))
     assert sanitizer.main() == status
     assert capsys.readouterr().out.startswith("memcheck ")
+
+
+def test_a_machine_without_sanitizers_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(machine, "program", lambda name: None)
+    assert sanitizer.main() == UNSUPPORTED
+    assert "not on this machine" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -27,6 +27,9 @@ CLEAN, FAULTY, LATE, BLIND = "clean", "FAULTY", "out of time", "n/a"
 def main() -> int:
     """1 when a tool found something in the kernels or did not end, 77 when none can be used."""
     compute_sanitizer = machine.program("compute-sanitizer")
+    if compute_sanitizer is None:
+        print("compute-sanitizer is not on this machine")
+        return UNSUPPORTED
     with tempfile.TemporaryDirectory() as folder:
         planted = _compiled(Path(folder, "planted"))
         verdicts = {tool: verdict(compute_sanitizer, tool, planted) for tool in TOOLS}

@@ -96,7 +96,7 @@ SANITIZER = Step(
     prints=True,
     modules=("bench.gpu_day.sanitizer", "bench.gpu_day.launches"),
     files=("bench/gpu_day/planted.cu",),
-    programs=("nvcc", "compute-sanitizer"),
+    programs=("nvcc",),
 )
 
 

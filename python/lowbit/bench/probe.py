@@ -45,7 +45,7 @@ class Probe:
             buffer = empty_on_huge_pages(torch.empty(0), (nbytes // 4,)).fill_(1.0)
             self._windows = itertools.cycle(buffer.split(min(nbytes, _PASS_BYTES) // 4))
         else:
-            self._buffer = torch.ones(nbytes // 4, device=device)
+            self._buffer = torch.rand(nbytes // 4, device=device)
 
     def bandwidth(self) -> float:
         """Bytes a second of a pass over memory that is in no cache; a native one only reads."""
