@@ -1,9 +1,9 @@
 """The CUDA texts on the host model: values against the reference, bounds, and seeded mistakes."""
 
-import os
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,14 +12,14 @@ import lowbit
 from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_DTYPES, ZERO_KINDS
 from lowbit.formats.weights import QuantizedWeight
 from lowbit.ops.dequantize_weight import OUT_DTYPES
-from tests.host_sim import backend, builder
+from tests.host_sim import backend, builder, runner
 from tests.weight_cases import assert_same_bits, random_weight
 
 SHAPES = ((1, 1), (1, 40), (3, 33), (5, 64), (2, 257), (7, 24))
 
 
 @pytest.fixture(scope="module")
-def set_seed():
+def model():
     return backend.load()
 
 
@@ -36,9 +36,9 @@ def check_values(weight: QuantizedWeight, dtype: torch.dtype, offset: int = 16) 
 @pytest.mark.parametrize("dtype", OUT_DTYPES, ids=str)
 @pytest.mark.parametrize("kind", ZERO_KINDS)
 @pytest.mark.parametrize("bits", range(1, 9))
-def test_every_format(set_seed, bits, kind, dtype):
+def test_every_format(model, bits, kind, dtype):
     for seed, (n, k) in enumerate(SHAPES):
-        set_seed(seed)
+        model.set_seed(seed)
         for block_k in {1, 5, 8, 32, k}:
             weight = random_weight(n, k, bits, kind=kind, block=(1 + seed % 3, block_k), seed=seed)
             check_values(weight, dtype)
@@ -48,7 +48,7 @@ def test_every_format(set_seed, bits, kind, dtype):
 @pytest.mark.parametrize("s0", [None, "tensor", "row"])
 @pytest.mark.parametrize("zeros", ZERO_DTYPES, ids=str)
 @pytest.mark.parametrize("scales", SCALE_DTYPES, ids=str)
-def test_stored_dtypes(set_seed, scales, zeros, s0):
+def test_stored_dtypes(model, scales, zeros, s0):
     for kind in ("code", "value"):
         weight = random_weight(
             9, 160, 4, block=(2, 7), kind=kind, scales=scales, zeros=zeros, s0=s0
@@ -59,21 +59,21 @@ def test_stored_dtypes(set_seed, scales, zeros, s0):
 
 @pytest.mark.parametrize("kind", ZERO_KINDS)
 @pytest.mark.parametrize("bits", range(1, 5))
-def test_tables(set_seed, bits, kind):
+def test_tables(model, bits, kind):
     for dtype in OUT_DTYPES:
         check_values(random_weight(4, 72, bits, kind=kind, table=True, s0="row"), dtype)
 
 
 @pytest.mark.parametrize("k", [8, 999, 1000])
-def test_order_of_threads_does_not_matter(set_seed, k):
+def test_order_of_threads_does_not_matter(model, k):
     """Enough runs that each thread of the model's small grid takes several."""
     weight = random_weight(160000 // k, k, 5, block=(1, 16), kind="code")
     for seed in range(4):
-        set_seed(seed)
+        model.set_seed(seed)
         check_values(weight, torch.float16)
 
 
-def test_through_the_public_function(set_seed):
+def test_through_the_public_function(model):
     weight = lowbit.quantize_weight(torch.randn(33, 130), bits=3, group_size=48)
     sliced = weight.slice_rows(5, 20).slice_columns(48, 111)
     with lowbit.use_backend("cuda_model"):
@@ -99,7 +99,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("sentence", REFUSALS)
-def test_refusals(set_seed, sentence):
+def test_refusals(model, sentence):
     weight = random_weight(4, 64, 4)
     names = ("qweight", "scales", "zeros", "table", "s0", "format", "dtype", "out")
     given = (*weight.tensors, list(weight.format), torch.float32, torch.zeros(4, 64))
@@ -113,19 +113,50 @@ def test_refusals(set_seed, sentence):
     assert torch.equal(call["out"], before)
 
 
+def test_graph_replay(model):
+    """Replays read the weight anew, with the grid and the addresses of the capture."""
+    first, second = (random_weight(6, 64, 4, seed=seed) for seed in range(2))
+    held = [None if part is None else part.clone() for part in first.tensors]
+    out = torch.full((6, 64), 77.0)
+    model.begin_capture()
+    torch.ops.lowbit.dequantize_weight__cuda_model(*held, first.format, torch.float32, out)
+    model.end_capture()
+    assert (out == 77.0).all()
+    for weight in (second, first, first):
+        for part, new in zip(held, weight.tensors, strict=True):
+            if part is not None:
+                part.copy_(new)
+        model.replay()
+        assert_same_bits(out, weight.dequantize(torch.float32))
+
+
+def test_lowbit_check_runs_the_shared_cases():
+    command = [sys.executable, "-m", "lowbit", "check", "--seed", "3", "--case", "bfloat16"]
+    command += ["--cuda-model", builder.build_library()]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"(\d+) of \1 cases passed on 1 backend \(cuda_model\)", done.stdout)
+
+
+def test_lowbit_check_refuses_another_library(tmp_path):
+    file = tmp_path / "text.so"
+    file.write_text("no library")
+    command = [sys.executable, "-m", "lowbit", "check", "--cuda-model", file]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "lowbit check: --cuda-model must be a library of the host model" in done.stderr
+
+
 # ---- bounds and seeded mistakes, in a program without torch ----
 
 
-def run(program, first: int, count: int) -> subprocess.CompletedProcess:
-    # The leak checker's own exit status would hide that of the program.
-    environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
-    command = [program, str(first), str(count)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+# A seed takes 3 ms, 40 ms and 150 ms.
+SEEDS = {"plain": 400, "asan": 60, "tsan": 8}
 
 
 @pytest.mark.parametrize("flavour", builder.FLAVOURS)
 def test_random_cases(flavour):
-    done = run(builder.build_program("check_dequantize_weight", flavour), 1, 400)
+    done = runner.run(builder.build_program("check_dequantize_weight", flavour), 1, SEEDS[flavour])
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -180,6 +211,6 @@ def test_seeded_mistake_is_caught(mistake, tmp_path):
     program = builder.build_program(
         "check_dequantize_weight", flavour, tmp_path / "csrc", bits_only
     )
-    done = run(program, 1, 400)
+    done = runner.run(program, 1, 400)
     assert done.returncode != 0
     assert words in done.stdout + done.stderr

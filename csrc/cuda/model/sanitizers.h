@@ -1,6 +1,8 @@
 // What the host model tells AddressSanitizer and ThreadSanitizer; nothing in other builds.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <cstddef>
 
 #if defined(__SANITIZE_THREAD__)
@@ -73,15 +75,27 @@ inline void unpoison([[maybe_unused]] const void* address, [[maybe_unused]] size
 #endif
 }
 
+// Whole pages whose accesses so far are forgotten: ThreadSanitizer knows new memory by the mapping.
+inline void forget_pages([[maybe_unused]] void* address, [[maybe_unused]] size_t size) {
+#if LOWBIT_MODEL_TSAN
+  mmap(address, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+#endif
+}
+
 // A unit of the hardware beside the threads: the tensor cores, the copy engine, the read-only
 // cache. Its accesses are ordered with those of the threads by what it acquires and releases and by
 // nothing else.
 class Engine {
  public:
-  Engine() = default;
+  // Made before the threads run: a fiber comes after all that its maker did.
+  Engine() {
+#if LOWBIT_MODEL_TSAN
+    fiber_ = __tsan_create_fiber(0);
+#endif
+  }
   ~Engine() {
 #if LOWBIT_MODEL_TSAN
-    if (fiber_ != nullptr) __tsan_destroy_fiber(fiber_);
+    __tsan_destroy_fiber(fiber_);
 #endif
   }
   Engine(const Engine&) = delete;
@@ -93,7 +107,6 @@ class Engine {
   [[gnu::no_sanitize("thread"), gnu::noinline]] void run(
       [[maybe_unused]] const Accesses& accesses) {
 #if LOWBIT_MODEL_TSAN
-    if (fiber_ == nullptr) fiber_ = __tsan_create_fiber(0);
     void* caller = __tsan_get_current_fiber();
     __tsan_switch_to_fiber(fiber_, __tsan_switch_to_fiber_no_sync);
     accesses();

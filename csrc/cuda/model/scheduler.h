@@ -46,14 +46,7 @@ class Pool {
     arenas_.pop_back();
     return arena;
   }
-  // For ThreadSanitizer only new memory is without a past.
-  void give_back(char* arena) {
-    if (LOWBIT_MODEL_TSAN) {
-      std::free(arena);
-    } else {
-      arenas_.push_back(arena);
-    }
-  }
+  void give_back(char* arena) { arenas_.push_back(arena); }
 
  private:
   std::vector<std::unique_ptr<Fiber>> fibers_;
@@ -352,7 +345,8 @@ inline void run(const Launch& launch) {
   const std::lock_guard<std::mutex> lock(one_at_a_time);
   const Unwatched unwatched;
   try {
-    Scheduler(launch, pool).run();
+    // Not on the stack, which the host goes on to use: it is ordered with no thread that failed.
+    std::make_unique<Scheduler>(launch, pool)->run();
   } catch (...) {
     machine = nullptr;
     throw;
