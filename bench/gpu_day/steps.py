@@ -57,7 +57,7 @@ BUILD = Step(
     _words("bench.gpu_day.build {lib}"),
     _words("bench.gpu_day.build {lib} --python-only"),
     130,
-    modules=("bench.gpu_day.build", "setuptools", "torch", "ninja"),
+    modules=("bench.gpu_day.build", "setuptools", "torch"),
     files=("setup.py", "_native_build.py", "csrc/cuda/launch.cuh"),
     programs=("nvcc", "g++"),
 )
