@@ -1,12 +1,10 @@
 """The host model's maps against Triton's layouts and tables of the PTX ISA."""
 
-import shutil
-
 import numpy as np
 import pytest
 
 from tests.conformance.build import find_compiler
-from tests.facts.cubins import CSRC
+from tests.conformance.mistakes import changed_copy
 from tests.oracle import checks, gluon, isa
 from tests.oracle.library import TYPES, Model, model
 from tests.oracle.ptx_machine import PtxMachine
@@ -136,14 +134,9 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_in_a_map_is_caught(mistake, tmp_path):
     name, text, changed, check, arguments = MISTAKES[mistake]
-    copy = tmp_path / "csrc"
-    shutil.copytree(CSRC, copy, ignore=shutil.ignore_patterns("cpu"))
-    file = copy / "cuda" / name
-    original = file.read_text()
-    assert original.count(text) == 1, "the text to change must stand there once"
     run = getattr(checks, f"check_{check}")
     run(model(), *arguments)
-    file.write_text(original.replace(text, changed))
+    copy = changed_copy(tmp_path, name, text, changed)
     with pytest.raises(AssertionError):
         run(Model(copy), *arguments)
 

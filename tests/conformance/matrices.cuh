@@ -92,7 +92,8 @@ inline Words product_edges(Element type) {
   for (uint32_t warp = 0; warp < 4; ++warp) {
     in[6 * (32 * warp + 7 * warp) + warp] = kEdges[format][warp];
     for (uint32_t lane = 0; lane < 32; ++lane) {
-      in[6 * (32 * warp + lane) + 4] = lane % 8 < 4 ? kOnes[format] : kEdges[format][warp];
+      uint32_t* b = &in[6 * (32 * warp + lane) + 4];
+      b[0] = b[1] = lane % 8 < 4 ? kOnes[format] : kEdges[format][warp];
     }
   }
   return in;

@@ -31,6 +31,9 @@ struct Form {
   static constexpr Place kA = kMnMajorA ? mn_major(kSwizzleA) : k_major(kSwizzleA);
   static constexpr Place kB = kMnMajorB ? mn_major(kSwizzleB) : k_major(kSwizzleB);
 
+  // To the next b: within a row of the swizzle where there is room, else far behind.
+  static constexpr uint32_t kAdvance = !kMnMajorB && swizzle_bytes(kSwizzleB) > 32 ? 32 : 16384;
+
   static std::string name() {
     const auto side = [](const Place& place, bool mn_major) {
       return std::to_string(swizzle_bytes(place.swizzle)) + (mn_major ? "mn" : "k");
@@ -60,7 +63,7 @@ LOWBIT_DEVICE void multiply(Sum (&d)[kN / 2], const A& a, uint64_t b, bool adds)
 inline constexpr uint32_t kABytes = 64 * 128, kBBytes = 256 * 128;
 
 // in: a, b as they lie in shared memory; fragments of a are read from the same words. d = a b, then
-// += a b' with b' 32 bytes behind b; a group of its own each.
+// += a b' with the next b; a group of its own each.
 template <Element kType, uint32_t kN, typename F>
 LOWBIT_KERNEL(128)
 warpgroup_products(const uint32_t* in, uint32_t* out) {
@@ -79,7 +82,8 @@ warpgroup_products(const uint32_t* in, uint32_t* out) {
     fence_wgmma();
     multiply<kType, kN, F::kTransposeA, F::kTransposeB>(d, a, b, false);
     commit_wgmma();
-    multiply<kType, kN, F::kTransposeA, F::kTransposeB>(d, a, advance_descriptor(b, 32), true);
+    multiply<kType, kN, F::kTransposeA, F::kTransposeB>(d, a, advance_descriptor(b, F::kAdvance),
+                                                        true);
     commit_wgmma();
     wait_wgmma<1>();
     wait_wgmma<0>();
