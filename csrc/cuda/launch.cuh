@@ -1,17 +1,14 @@
-// launch(): the one place where kernels start. On the host model it calls the kernel itself.
+// launch(): the one place where kernels start. On the host model it hands them to its scheduler.
 #pragma once
 
 #include <cstdint>
 #include <stdexcept>
 #include <string>
 
-#include "device.cuh"
+#include "platform.cuh"
 
 #ifdef LOWBIT_HOST_MODEL
-#include <algorithm>
-#include <numeric>
-#include <random>
-#include <vector>
+#include "model/graph.h"
 #else
 #include <cuda_runtime_api.h>
 #endif
@@ -20,61 +17,57 @@ namespace lowbit::cuda {
 
 struct LaunchShape {
   int64_t blocks;
-  int64_t threads;  // of a block
+  int64_t threads;           // of a block
+  int64_t shared_bytes = 0;  // dynamic, of a block
+  int64_t cluster = 1;       // blocks, along x
+  int64_t blocks_y = 1;
+  int64_t blocks_z = 1;
 };
 
 inline void require_launch(bool ok, const char* kernel, const std::string& sentence) {
   if (!ok) throw std::runtime_error(std::string(kernel) + ": " + sentence);
 }
 
-// Limits of every compute capability from 5.0 on (CUDA Programming Guide, technical
-// specifications).
-inline void check_shape(const char* kernel, LaunchShape shape) {
-  require_launch(shape.blocks >= 1 && shape.blocks <= INT32_MAX, kernel,
-                 "blocks must be 1 to 2147483647, got " + std::to_string(shape.blocks));
-  require_launch(shape.threads >= 1 && shape.threads <= 1024, kernel,
-                 "threads of a block must be 1 to 1024, got " + std::to_string(shape.threads));
+inline void require_extent(const char* kernel, const char* what, int64_t value, int64_t most) {
+  require_launch(value >= 1 && value <= most, kernel,
+                 std::string(what) + " must be 1 to " + std::to_string(most) + ", got " +
+                     std::to_string(value));
+}
+
+// Limits of every compute capability from 5.0 on, of clusters from 9.0 on (CUDA Programming Guide,
+// technical specifications).
+inline void check_shape(const char* kernel, const LaunchShape& s, int64_t most_shared_bytes) {
+  require_extent(kernel, "blocks", s.blocks, INT32_MAX);
+  require_extent(kernel, "blocks along y", s.blocks_y, 65535);
+  require_extent(kernel, "blocks along z", s.blocks_z, 65535);
+  require_extent(kernel, "threads of a block", s.threads, 1024);
+  require_extent(kernel, "blocks of a cluster", s.cluster, 8);
+  require_launch(s.blocks % s.cluster == 0, kernel,
+                 "blocks must be a multiple of the cluster's " + std::to_string(s.cluster) +
+                     ", got " + std::to_string(s.blocks));
+  require_launch(s.shared_bytes >= 0 && s.shared_bytes <= most_shared_bytes, kernel,
+                 "shared memory of a block must be at most " + std::to_string(most_shared_bytes) +
+                     " bytes on this device, got " + std::to_string(s.shared_bytes));
 }
 
 #ifdef LOWBIT_HOST_MODEL
 
-// Blocks and threads run one after the other in an order drawn from the seed. Threads run to their
-// end without a pause: that covers kernels whose threads never wait for each other, no others.
-namespace host_model {
-
-inline uint64_t seed = 0;
-
-inline std::vector<uint32_t> shuffled(int64_t count, std::mt19937_64& random) {
-  std::vector<uint32_t> order(static_cast<size_t>(count));
-  std::iota(order.begin(), order.end(), 0u);
-  std::shuffle(order.begin(), order.end(), random);
-  return order;
-}
-
-// Barriers and shuffles would need each thread to be a fiber here, and a scheduler that switches
-// between them where they wait.
-template <typename Thread>
-void run_block(uint32_t block, LaunchShape shape, std::mt19937_64& random, const Thread& run) {
-  for (uint32_t thread : shuffled(shape.threads, random)) {
-    current_thread = {thread, block, static_cast<uint32_t>(shape.threads),
-                      static_cast<uint32_t>(shape.blocks)};
-    run();
-  }
-}
-
-}  // namespace host_model
-
-// The model has two multiprocessors, so that small problems already make threads loop.
+// The model has two multiprocessors, so that small problems already make threads loop, and the
+// shared memory of sm_90.
 inline int64_t multiprocessor_count(int32_t) { return 2; }
+inline int64_t max_shared_bytes(int32_t) { return 227 << 10; }
 
 template <typename... Args>
-void launch(const char* name, void (*kernel)(Args...), LaunchShape shape, void* /*stream*/,
+void launch(const char* name, void (*kernel)(Args...), const LaunchShape& shape, void* /*stream*/,
             const Args&... args) {
-  check_shape(name, shape);
-  std::mt19937_64 random(host_model::seed);
-  for (uint32_t block : host_model::shuffled(shape.blocks, random)) {
-    host_model::run_block(block, shape, random, [&] { kernel(args...); });
-  }
+  check_shape(name, shape, max_shared_bytes(0));
+  const auto extent = [](int64_t value) { return static_cast<uint32_t>(value); };
+  model::submit({name,
+                 {extent(shape.blocks), extent(shape.blocks_y), extent(shape.blocks_z)},
+                 {extent(shape.cluster), 1, 1},
+                 extent(shape.threads),
+                 static_cast<size_t>(shape.shared_bytes),
+                 [=] { kernel(args...); }});
 }
 
 #else
@@ -84,21 +77,60 @@ inline void check_cuda(const char* where, const char* need, cudaError_t error) {
                  std::string(need) + ", got " + cudaGetErrorString(error));
 }
 
-inline int64_t multiprocessor_count(int32_t device_index) {
-  int count = 0;
+inline int64_t device_attribute(cudaDeviceAttr attribute, int32_t device_index) {
+  int value = 0;
   check_cuda("cudaDeviceGetAttribute", "the device must be usable",
-             cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device_index));
-  return count;
+             cudaDeviceGetAttribute(&value, attribute, device_index));
+  return value;
+}
+
+inline int64_t multiprocessor_count(int32_t device_index) {
+  return device_attribute(cudaDevAttrMultiProcessorCount, device_index);
+}
+
+inline int64_t max_shared_bytes(int32_t device_index) {
+  return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device_index);
+}
+
+inline int32_t current_device(const char* kernel) {
+  int device = 0;
+  check_cuda(kernel, "a device must be current", cudaGetDevice(&device));
+  return device;
+}
+
+// Kernels must ask for what exceeds this.
+inline constexpr int64_t kSharedBytesWithoutAsking = 48 << 10;
+
+template <typename... Args>
+void allow_shared_bytes(const char* name, void (*kernel)(Args...), int64_t bytes) {
+  if (bytes <= kSharedBytesWithoutAsking) return;
+  check_cuda(
+      name, "shared memory must be granted",
+      cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                           cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
 }
 
 // `stream` is a cudaStream_t of the current device. `name` stands in the error message.
 template <typename... Args>
-void launch(const char* name, void (*kernel)(Args...), LaunchShape shape, void* stream,
+void launch(const char* name, void (*kernel)(Args...), const LaunchShape& shape, void* stream,
             const Args&... args) {
-  check_shape(name, shape);
-  kernel<<<static_cast<unsigned>(shape.blocks), static_cast<unsigned>(shape.threads), 0,
-           static_cast<cudaStream_t>(stream)>>>(args...);
-  check_cuda(name, "the kernel must launch", cudaGetLastError());
+  check_shape(name, shape,
+              shape.shared_bytes > kSharedBytesWithoutAsking
+                  ? max_shared_bytes(current_device(name))
+                  : kSharedBytesWithoutAsking);
+  allow_shared_bytes(name, kernel, shape.shared_bytes);
+  const auto extent = [](int64_t value) { return static_cast<unsigned>(value); };
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {extent(shape.cluster), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = {extent(shape.blocks), extent(shape.blocks_y), extent(shape.blocks_z)};
+  config.blockDim = {extent(shape.threads), 1, 1};
+  config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
+  config.stream = static_cast<cudaStream_t>(stream);
+  config.attrs = &cluster;
+  config.numAttrs = shape.cluster > 1 ? 1 : 0;  // older devices know no such attribute
+  check_cuda(name, "the kernel must launch", cudaLaunchKernelEx(&config, kernel, args...));
 }
 
 #endif

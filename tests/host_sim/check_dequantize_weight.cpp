@@ -235,7 +235,7 @@ int main(int argc, char** argv) {
   const uint64_t count = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 100;
   for (uint64_t seed = first; seed < first + count; ++seed) {
     Random random{std::mt19937_64(seed)};
-    cuda::host_model::seed = seed;
+    cuda::model::settings.seed = seed;
     check_divisors(random);
     check_all<LOWBIT_CHECK_BITS>(random);
   }

@@ -2,5 +2,5 @@
 #include "cuda/launch.cuh"
 
 extern "C" [[gnu::visibility("default")]] void lowbit_host_model_set_seed(uint64_t seed) {
-  lowbit::cuda::host_model::seed = seed;
+  lowbit::cuda::model::settings.seed = seed;
 }

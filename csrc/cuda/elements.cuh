@@ -1,0 +1,51 @@
+// Elements of arrays whose type is known at run time, read as fp32 and written from it.
+#pragma once
+
+#include "../weight_format.h"
+#include "conversions.cuh"
+#include "ptx/memory_order.cuh"
+
+namespace lowbit::cuda {
+
+// Element `index` of an array of `type`, as fp32.
+LOWBIT_DEVICE float load_element(ElementType type, const void* array, int64_t index) {
+  const auto* bytes = static_cast<const uint8_t*>(array);
+  const auto* halves = static_cast<const uint16_t*>(array);
+  switch (type) {
+    case ElementType::kFloat32:
+      return load_constant(static_cast<const float*>(array) + index);
+    case ElementType::kFloat16:
+      return float16_to_float(load_constant(halves + index));
+    case ElementType::kBFloat16:
+      return bfloat16_to_float(load_constant(halves + index));
+    case ElementType::kFloat8E4M3:
+      return float8_e4m3_to_float(load_constant(bytes + index));
+    case ElementType::kFloat8E8M0:
+      return float8_e8m0_to_float(load_constant(bytes + index));
+    case ElementType::kUInt8:
+      return small_integer_to_float(load_constant(bytes + index));
+    case ElementType::kInt32:
+      break;  // codes are never read as numbers
+  }
+  return 0.0f;
+}
+
+// Bytes of one element that a kernel writes.
+LOWBIT_HOST_DEVICE constexpr int output_bytes(ElementType type) {
+  return type == ElementType::kFloat32 ? 4 : 2;
+}
+
+// Two neighbours as stored, or one of float32: what 32 bits of output hold.
+template <ElementType kType>
+LOWBIT_DEVICE uint32_t pack_output(const float* values) {
+  if constexpr (kType == ElementType::kFloat32) {
+    return float_to_bits(values[0]);
+  } else if constexpr (kType == ElementType::kFloat16) {
+    return floats_to_float16x2(values[0], values[1]);
+  } else {
+    static_assert(kType == ElementType::kBFloat16);
+    return floats_to_bfloat16x2(values[0], values[1]);
+  }
+}
+
+}  // namespace lowbit::cuda

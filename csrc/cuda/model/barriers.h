@@ -1,0 +1,162 @@
+// Barriers of a block, meetings of a warp and of a cluster on the model.
+#pragma once
+
+#include <cstring>
+
+#include "shared_memory.h"
+
+namespace lowbit::cuda::model {
+
+// bar.sync and bar.arrive: `threads` of the block take part, those that wait and those that do not.
+inline void barrier_arrive(uint32_t id, uint32_t threads, bool wait, const char* operation) {
+  const Unwatched unwatched;
+  maybe_switch();
+  require(id < 16, "a barrier's number must be 0 to 15, got more");
+  require(threads > 0 && threads % 32 == 0 && threads <= 1024,
+          "threads of a barrier must be a multiple of 32 up to 1024");
+  NamedBarrier& barrier = block().barriers[id];
+  require(barrier.arrived == 0 || barrier.expected == threads,
+          "threads of a barrier must agree on their number, got two numbers");
+  release(&barrier.key);
+  barrier.expected = threads;
+  ++machine->progress;
+  if (++barrier.arrived == threads) {
+    for (Thread* thread : barrier.waiting) make_runnable(*thread);
+    barrier.waiting.clear();
+    barrier.arrived = 0;
+    if (wait) acquire(&barrier.key);
+    return;
+  }
+  if (!wait) return;
+  barrier.waiting.push_back(&self());
+  suspend(std::string(operation) + " " + std::to_string(id));
+  acquire(&barrier.key);
+}
+
+// Lanes of a warp come together; the last to come runs `act` on the arguments of all, those of
+// lanes outside `mask` null. Orders no memory accesses.
+template <typename Act>
+void meet_warp(uint32_t mask, const char* operation, void* argument, const Act& act) {
+  Thread& thread = self();
+  require(mask >> thread.lane & 1, "the mask of a warp's operation must name the calling lane");
+  auto& meetings = block().meetings[thread.warp];
+  size_t at = 0;
+  while (at < meetings.size() && meetings[at].mask != mask) ++at;
+  if (at == meetings.size()) meetings.push_back({mask, 0, operation, {}});
+  WarpMeeting& meeting = meetings[at];
+  if (meeting.operation != operation) {
+    fail("lanes of a warp must come to the same operation, got " + std::string(operation) +
+         " and " + meeting.operation);
+  }
+  meeting.arrived |= 1u << thread.lane;
+  meeting.arguments[thread.lane] = argument;
+  if (meeting.arrived != mask) {
+    suspend(std::string(operation) + " of its warp");
+    return;
+  }
+  const WarpMeeting complete = meetings[at];
+  meetings.erase(meetings.begin() + static_cast<std::ptrdiff_t>(at));
+  act(complete.arguments);
+  for (uint32_t lane = 0; lane < 32; ++lane) {
+    if (!(mask >> lane & 1) || lane == thread.lane) continue;
+    make_runnable(block().threads[thread.warp * 32 + lane]);
+  }
+}
+
+inline void sync_warp(uint32_t mask) {
+  const Unwatched unwatched;
+  maybe_switch();
+  char* key = &block().warp_keys[self().warp];
+  release(key);
+  meet_warp(mask, "sync_warp", nullptr, [](void* const*) {});
+  acquire(key);
+}
+
+inline constexpr uint32_t kWholeWarp = 0xffffffffu;
+
+// Every lane gets the value of the lane that it names.
+template <typename T>
+T shuffle(uint32_t mask, T value, uint32_t source, const char* operation) {
+  struct Argument {
+    T value;
+    uint32_t source;
+    T result;
+  };
+  const Unwatched unwatched;
+  maybe_switch();
+  Argument mine{value, source, value};
+  meet_warp(mask, operation, &mine, [mask](void* const* arguments) {
+    for (uint32_t lane = 0; lane < 32; ++lane) {
+      if (!(mask >> lane & 1)) continue;
+      auto& argument = *static_cast<Argument*>(arguments[lane]);
+      require(mask >> argument.source & 1,
+              "a shuffle must read a lane of its mask, got one outside");
+      argument.result = static_cast<Argument*>(arguments[argument.source])->value;
+    }
+  });
+  return mine.result;
+}
+
+// Every lane gets `combine` of the values of all lanes of the mask, from the lowest lane on.
+template <typename T, typename R, typename Combine>
+R reduce_warp(uint32_t mask, T value, R start, const char* operation, const Combine& combine) {
+  struct Argument {
+    T value;
+    R result;
+  };
+  const Unwatched unwatched;
+  maybe_switch();
+  Argument mine{value, start};
+  meet_warp(mask, operation, &mine, [&](void* const* arguments) {
+    R result = start;
+    for (uint32_t lane = 0; lane < 32; ++lane) {
+      if (mask >> lane & 1) {
+        result = combine(result, static_cast<Argument*>(arguments[lane])->value, lane);
+      }
+    }
+    for (uint32_t lane = 0; lane < 32; ++lane) {
+      if (mask >> lane & 1) static_cast<Argument*>(arguments[lane])->result = result;
+    }
+  });
+  return mine.result;
+}
+
+// barrier.cluster.arrive.release, then .wait.acquire.
+inline void sync_cluster() {
+  const Unwatched unwatched;
+  maybe_switch();
+  Cluster& cluster = *block().cluster;
+  release(&cluster.key);
+  ++machine->progress;
+  const uint32_t phase = cluster.phase;
+  const auto all = static_cast<uint32_t>(cluster.blocks.size()) * machine->block_size;
+  if (++cluster.arrived == all) {
+    cluster.arrived = 0;
+    ++cluster.phase;
+  }
+  wait_until("sync_cluster", [&cluster, phase] { return cluster.phase != phase; });
+  acquire(&cluster.key);
+}
+
+inline uint32_t map_shared_address(const void* shared, uint32_t rank) {
+  const Unwatched unwatched;
+  require(rank < block().cluster->blocks.size(),
+          "map_shared_address: the rank must be that of a block of the cluster");
+  return shared_address(shared) | (rank + 1) << kRankShift;
+}
+
+inline uint32_t load_remote(uint32_t address) {
+  const char* at = shared_pointer(address);
+  require_aligned(at, 4, "load_remote");
+  uint32_t value;
+  std::memcpy(&value, at, 4);
+  return value;
+}
+
+inline void store_remote(uint32_t address, uint32_t value) {
+  char* at = shared_pointer(address);
+  require_aligned(at, 4, "store_remote");
+  std::memcpy(at, &value, 4);
+}
+
+}  // namespace lowbit::cuda::model

@@ -1,0 +1,253 @@
+// The modelled GPU while a kernel runs on it: threads, blocks, clusters, what they wait for, and
+// the work of asynchronous units. scheduler.h runs it; ptx/*.cuh is what kernels see of it.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fiber.h"
+#include "sanitizers.h"
+
+namespace lowbit::cuda::model {
+
+struct Index3 {
+  uint32_t x = 0, y = 0, z = 0;
+};
+
+// A draw for every decision of the schedule (xorshift64*, Vigna 2016).
+class Random {
+ public:
+  explicit Random(uint64_t seed) : state_(seed * 0x9e3779b97f4a7c15ull ^ 0x853c49e6748fea9bull) {
+    if (state_ == 0) state_ = 1;
+  }
+  uint32_t below(uint32_t end) {
+    state_ ^= state_ >> 12;
+    state_ ^= state_ << 25;
+    state_ ^= state_ >> 27;
+    const auto high = static_cast<uint32_t>(state_ * 0x2545f4914f6cdd1dull >> 32);
+    return static_cast<uint32_t>(uint64_t{high} * end >> 32);
+  }
+  bool one_in(uint32_t n) { return below(n) == 0; }
+
+ private:
+  uint64_t state_;
+};
+
+// One cp.async: `bytes` of dst, the first `source_bytes` from src, the rest zeros.
+struct AsyncCopy {
+  char* dst;
+  const char* src;
+  uint32_t bytes, source_bytes;
+};
+
+// A bulk copy to global memory.
+struct BulkStore {
+  uint32_t group;
+  bool done;
+};
+
+// What a thread has to do with the products of its warpgroup.
+struct WarpgroupPart {
+  struct Accumulator {
+    std::vector<uint32_t> values;  // as after the products that have completed
+    uint64_t last_product = 0;     // that adds to it
+  };
+  std::map<void*, std::unique_ptr<Accumulator>> in_flight;  // by the address of the registers
+  bool fenced = false;
+  uint64_t issued = 0;           // products so far
+  std::vector<uint64_t> groups;  // products issued before each commit
+};
+
+struct Block;
+
+// A CUDA thread.
+struct Thread {
+  enum class State { kRunnable, kWaiting, kFinished };
+
+  Block* block = nullptr;
+  Fiber* fiber = nullptr;
+  uint32_t index = 0, lane = 0, warp = 0;
+  State state = State::kFinished;
+  size_t runnable_position = 0;
+  std::string waits_for;        // stands in the report of a deadlock
+  std::function<bool()> ready;  // looked at by the scheduler; empty where another thread wakes this
+  std::vector<AsyncCopy> open_copies;              // issued, not yet committed
+  std::deque<std::vector<AsyncCopy>> copy_groups;  // committed, oldest first
+  std::vector<BulkStore> bulk_stores;
+  uint32_t bulk_stores_open = 0;  // not yet done
+  uint32_t bulk_groups = 0;       // committed so far
+  char bulk_key = 0;
+  WarpgroupPart products;
+};
+
+// Threads that have come to a collective operation of their warp so far.
+struct WarpMeeting {
+  uint32_t mask = 0, arrived = 0;
+  std::string operation;
+  void* arguments[32] = {};
+};
+
+struct NamedBarrier {
+  uint32_t arrived = 0, expected = 0;
+  std::vector<Thread*> waiting;
+  char key = 0;
+};
+
+struct Mbarrier {
+  uint32_t expected = 0;  // arrivals of a phase
+  uint32_t pending = 0;   // arrivals still to come in this phase
+  int64_t bytes = 0;      // announced less those that have come
+  uint32_t parity = 0;    // of the phase in progress
+  char key = 0;
+};
+
+// Shared memory of a block: every array in an arena of its own place, with gaps between.
+struct SharedMemory {
+  static constexpr size_t kArenaBytes = 512 << 10;
+
+  struct Piece {
+    const void* key;
+    size_t offset, bytes;
+  };
+  char* arena = nullptr;
+  size_t top = 0;
+  std::vector<Piece> pieces;
+  size_t dynamic_bytes = 0;
+};
+
+struct Cluster;
+struct GroupProduct;
+
+// Products of the four warps of a warpgroup, in the order of their issue.
+struct Warpgroup {
+  std::deque<std::shared_ptr<GroupProduct>> products;  // not complete
+  uint64_t completed = 0;
+  char key = 0;
+};
+
+struct Block {
+  Index3 index;
+  uint32_t rank = 0;  // in its cluster
+  Cluster* cluster = nullptr;
+  std::vector<Thread> threads;
+  uint32_t finished = 0;
+  SharedMemory shared;
+  NamedBarrier barriers[16];
+  std::vector<std::vector<WarpMeeting>> meetings;  // of each warp
+  std::map<const void*, Mbarrier> mbarriers;
+  std::vector<char> warp_keys;
+  char async_proxy_key = 0;  // fence.proxy.async makes earlier accesses visible through it
+  std::vector<Warpgroup> warpgroups;
+  Engine tensor_cores, copy_engine;
+};
+
+struct Cluster {
+  std::vector<Block*> blocks;
+  uint32_t arrived = 0, phase = 0;
+  char key = 0;
+};
+
+// What an asynchronous unit will do at a time of the scheduler's choice.
+struct Operation {
+  Block* block;
+  std::function<void()> complete;
+};
+
+struct Machine {
+  std::string kernel;
+  Index3 grid, cluster_shape;
+  uint32_t block_size = 0;
+  size_t shared_bytes = 0;
+  Random random{0};
+  std::string error;
+  Thread* running = nullptr;
+  std::vector<Thread*> runnable;
+  std::vector<Thread*> polling;
+  std::vector<std::unique_ptr<Operation>> operations;
+  std::function<void()> body;
+  uint64_t progress = 0;  // grows with everything but looks at a flag that has not changed
+  Engine read_only_cache;
+  // What the host did is released to the first key, what threads did to the second: blocks that run
+  // one after the other are not ordered by it.
+  char launch_key = 0, end_key = 0;
+};
+
+inline Machine* machine = nullptr;
+
+inline Thread& self() { return *machine->running; }
+inline Block& block() { return *self().block; }
+
+inline std::string place_of(const Thread& thread) {
+  const Index3 at = thread.block->index;
+  return "block " + std::to_string(at.x) + "," + std::to_string(at.y) + "," + std::to_string(at.z) +
+         ", thread " + std::to_string(thread.index);
+}
+
+// Ends the launch with this sentence, behind which the place is said. A thread that fails never
+// runs again: what it would do next is undefined.
+[[noreturn]] inline void fail(const std::string& sentence) {
+  const Unwatched unwatched;
+  const bool in_thread = machine->running != nullptr;
+  if (machine->error.empty()) {
+    machine->error = machine->kernel + ": " + sentence;
+    if (in_thread) machine->error += " [" + place_of(self()) + "]";
+  }
+  if (!in_thread) throw std::runtime_error(machine->error);
+  for (;;) self().fiber->leave();
+}
+
+inline void require(bool ok, const char* sentence) {
+  if (!ok) fail(sentence);
+}
+
+inline void make_runnable(Thread& thread) {
+  thread.state = Thread::State::kRunnable;
+  thread.runnable_position = machine->runnable.size();
+  machine->runnable.push_back(&thread);
+  ++machine->progress;
+}
+
+inline void stop_running(Thread& thread, Thread::State state) {
+  Thread* last = machine->runnable.back();
+  machine->runnable[thread.runnable_position] = last;
+  last->runnable_position = thread.runnable_position;
+  machine->runnable.pop_back();
+  thread.state = state;
+}
+
+// Suspends the thread until another calls make_runnable().
+inline void suspend(std::string waits_for) {
+  Thread& thread = self();
+  thread.waits_for = std::move(waits_for);
+  stop_running(thread, Thread::State::kWaiting);
+  thread.fiber->leave();
+}
+
+// Suspends the thread until `ready` holds.
+inline void wait_until(std::string waits_for, std::function<bool()> ready) {
+  if (ready()) return;
+  Thread& thread = self();
+  thread.ready = std::move(ready);
+  machine->polling.push_back(&thread);
+  suspend(std::move(waits_for));
+  thread.ready = nullptr;
+}
+
+// Lets other threads go first, now and then.
+inline void maybe_switch() {
+  if (machine->random.one_in(8)) self().fiber->leave();
+}
+
+// Hands work to an asynchronous unit.
+inline void start_operation(std::function<void()> complete) {
+  machine->operations.push_back(
+      std::make_unique<Operation>(Operation{&block(), std::move(complete)}));
+  ++machine->progress;
+}
+
+}  // namespace lowbit::cuda::model

@@ -1,0 +1,121 @@
+// What the host model tells AddressSanitizer and ThreadSanitizer; nothing in other builds.
+#pragma once
+
+#include <cstddef>
+
+#if defined(__SANITIZE_THREAD__)
+#define LOWBIT_MODEL_TSAN 1
+#include <sanitizer/tsan_interface.h>
+extern "C" {
+void AnnotateIgnoreReadsBegin(const char* file, int line);
+void AnnotateIgnoreReadsEnd(const char* file, int line);
+void AnnotateIgnoreWritesBegin(const char* file, int line);
+void AnnotateIgnoreWritesEnd(const char* file, int line);
+void __tsan_read_range(void* address, unsigned long size);
+void __tsan_write_range(void* address, unsigned long size);
+}
+#else
+#define LOWBIT_MODEL_TSAN 0
+#endif
+
+#if defined(__SANITIZE_ADDRESS__)
+#define LOWBIT_MODEL_ASAN 1
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#else
+#define LOWBIT_MODEL_ASAN 0
+#endif
+
+namespace lowbit::cuda::model {
+
+// For its lifetime memory accesses are the model's own, not those of the modelled program.
+struct Unwatched {
+#if LOWBIT_MODEL_TSAN
+  Unwatched() {
+    AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+  }
+  ~Unwatched() {
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+  }
+#else
+  Unwatched() {}
+  ~Unwatched() {}
+#endif
+  Unwatched(const Unwatched&) = delete;
+  Unwatched& operator=(const Unwatched&) = delete;
+};
+
+// What a thread did before release(key) happened before what another does after acquire(key).
+// Only these order threads: that the model runs them one after the other does not count.
+inline void release([[maybe_unused]] void* key) {
+#if LOWBIT_MODEL_TSAN
+  __tsan_release(key);
+#endif
+}
+
+inline void acquire([[maybe_unused]] void* key) {
+#if LOWBIT_MODEL_TSAN
+  __tsan_acquire(key);
+#endif
+}
+
+inline void poison([[maybe_unused]] const void* address, [[maybe_unused]] size_t size) {
+#if LOWBIT_MODEL_ASAN
+  __asan_poison_memory_region(address, size);
+#endif
+}
+
+inline void unpoison([[maybe_unused]] const void* address, [[maybe_unused]] size_t size) {
+#if LOWBIT_MODEL_ASAN
+  __asan_unpoison_memory_region(address, size);
+#endif
+}
+
+// A unit of the hardware beside the threads: the tensor cores, the copy engine, the read-only
+// cache. Its accesses are ordered with those of the threads by what it acquires and releases and by
+// nothing else.
+class Engine {
+ public:
+  Engine() = default;
+  ~Engine() {
+#if LOWBIT_MODEL_TSAN
+    if (fiber_ != nullptr) __tsan_destroy_fiber(fiber_);
+#endif
+  }
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Runs `accesses` as the engine: it calls acquire, release, reads and writes. The frame of this
+  // function belongs to no fiber, so it must not be instrumented.
+  template <typename Accesses>
+  [[gnu::no_sanitize("thread"), gnu::noinline]] void run(
+      [[maybe_unused]] const Accesses& accesses) {
+#if LOWBIT_MODEL_TSAN
+    if (fiber_ == nullptr) fiber_ = __tsan_create_fiber(0);
+    void* caller = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(fiber_, __tsan_switch_to_fiber_no_sync);
+    accesses();
+    __tsan_switch_to_fiber(caller, __tsan_switch_to_fiber_no_sync);
+#endif
+  }
+
+  static void reads([[maybe_unused]] const void* address, [[maybe_unused]] size_t size) {
+#if LOWBIT_MODEL_TSAN
+    __tsan_read_range(const_cast<void*>(address), size);
+#endif
+  }
+  static void writes([[maybe_unused]] void* address, [[maybe_unused]] size_t size) {
+#if LOWBIT_MODEL_TSAN
+    __tsan_write_range(address, size);
+#endif
+  }
+
+ private:
+#if LOWBIT_MODEL_TSAN
+  void* fiber_ = nullptr;
+#endif
+};
+
+}  // namespace lowbit::cuda::model

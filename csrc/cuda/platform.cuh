@@ -1,0 +1,42 @@
+// Which world a kernel text is compiled for: CUDA, or the host model (LOWBIT_HOST_MODEL), in which
+// a kernel is an ordinary function that the model in model/ runs for every thread of every block.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#ifdef LOWBIT_HOST_MODEL
+
+#define LOWBIT_DEVICE inline
+#define LOWBIT_KERNEL(max_threads) inline void
+#define LOWBIT_GRID_CONSTANT
+
+#elif defined(__CUDACC__)
+
+#define LOWBIT_DEVICE __device__ __forceinline__
+#define LOWBIT_KERNEL(max_threads) __global__ void __launch_bounds__(max_threads)
+#define LOWBIT_GRID_CONSTANT __grid_constant__
+
+#else
+#error "kernel texts need nvcc, or LOWBIT_HOST_MODEL for the model of the GPU on the host"
+#endif
+
+// Instructions that only some architectures have. Code for the others stops the kernel there: texts
+// need no conditions, and choosing a kernel that the device can run is left to its caller.
+#ifndef LOWBIT_HOST_MODEL
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 890
+#define LOWBIT_ASM_SM89(...) __trap()
+#else
+#define LOWBIT_ASM_SM89(...) asm volatile(__VA_ARGS__)
+#endif
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define LOWBIT_ASM_SM90(...) __trap()
+#else
+#define LOWBIT_ASM_SM90(...) asm volatile(__VA_ARGS__)
+#endif
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define LOWBIT_ASM_SM90A(...) __trap()
+#else
+#define LOWBIT_ASM_SM90A(...) asm volatile(__VA_ARGS__)
+#endif
+#endif
