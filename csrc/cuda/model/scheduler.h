@@ -352,7 +352,8 @@ inline void run(const Launch& launch) {
   const std::lock_guard<std::mutex> lock(one_at_a_time);
   const Unwatched unwatched;
   try {
-    Scheduler(launch, pool).run();
+    // Not on the stack, which the host goes on to use: it is ordered with no thread that failed.
+    std::make_unique<Scheduler>(launch, pool)->run();
   } catch (...) {
     machine = nullptr;
     throw;
