@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "../host_device.h"
+
 #ifdef LOWBIT_HOST_MODEL
 
 #define LOWBIT_DEVICE inline

@@ -72,6 +72,7 @@ inline void copy_to_shared(Block& target, Stretches stretches, const void* mbarr
       // Threads see it through the mbarrier, other engines without a fence.
       release(&mbarrier_at(target, mbarrier).key);
       release(&target.async_proxy_key);
+      release(&machine->end_key);
     });
     arrive_bytes(target, mbarrier, bytes);
   });
@@ -94,6 +95,7 @@ inline void copy_to_global(Stretches stretches) {
       acquire(&source.async_proxy_key);
       report(stretches);
       release(&thread.bulk_key);
+      release(&machine->end_key);
     });
     thread.bulk_stores[number].done = true;
     --thread.bulk_stores_open;

@@ -1,8 +1,6 @@
 // Fibers: call stacks that the model's scheduler switches between, each known to the sanitizers.
 #pragma once
 
-#include <sys/mman.h>
-
 #include <cstdint>
 #include <stdexcept>
 
@@ -100,7 +98,8 @@ class Fiber {
   Fiber& operator=(const Fiber&) = delete;
 
   void start(void (*entry)()) {
-    unpoison(stack_ + kGuardBytes, kStackBytes - kGuardBytes);
+    // Of the thread before only the outermost frame is left, which never returned.
+    unpoison(stack_ + kStackBytes - kFrameBytes, kFrameBytes);
     fake_stack_ = nullptr;
     context_.start(stack_, kStackBytes, entry);
   }
@@ -144,6 +143,7 @@ class Fiber {
  private:
   static constexpr size_t kStackBytes = 256 << 10;
   static constexpr size_t kGuardBytes = 4096;
+  static constexpr size_t kFrameBytes = 4096;
 
   struct Stack {
     const void* address = nullptr;

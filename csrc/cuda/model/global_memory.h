@@ -13,6 +13,7 @@ T load_read_only(const T* address) {
   machine->read_only_cache.run([&] {
     acquire(&machine->launch_key);
     Engine::reads(address, sizeof(T));
+    release(&machine->end_key);
   });
   const Unwatched unwatched;
 #endif

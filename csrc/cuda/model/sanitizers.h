@@ -1,6 +1,8 @@
 // What the host model tells AddressSanitizer and ThreadSanitizer; nothing in other builds.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <cstddef>
 
 #if defined(__SANITIZE_THREAD__)
@@ -70,6 +72,13 @@ inline void poison([[maybe_unused]] const void* address, [[maybe_unused]] size_t
 inline void unpoison([[maybe_unused]] const void* address, [[maybe_unused]] size_t size) {
 #if LOWBIT_MODEL_ASAN
   __asan_unpoison_memory_region(address, size);
+#endif
+}
+
+// Whole pages whose accesses so far are forgotten: ThreadSanitizer knows new memory by the mapping.
+inline void forget_pages([[maybe_unused]] void* address, [[maybe_unused]] size_t size) {
+#if LOWBIT_MODEL_TSAN
+  mmap(address, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 #endif
 }
 

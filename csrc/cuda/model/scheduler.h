@@ -46,14 +46,7 @@ class Pool {
     arenas_.pop_back();
     return arena;
   }
-  // For ThreadSanitizer only new memory is without a past.
-  void give_back(char* arena) {
-    if (LOWBIT_MODEL_TSAN) {
-      std::free(arena);
-    } else {
-      arenas_.push_back(arena);
-    }
-  }
+  void give_back(char* arena) { arenas_.push_back(arena); }
 
  private:
   std::vector<std::unique_ptr<Fiber>> fibers_;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <stdexcept>
 
@@ -14,14 +13,16 @@ namespace lowbit::cuda::model {
 inline constexpr unsigned char kGarbage = 0xff;
 inline constexpr unsigned char kGap = 0xa5;
 inline constexpr size_t kGapBytes = 128;
+inline constexpr size_t kPageBytes = 4096;
 // Shared addresses of 32 bits: the offset from here in a block's own memory; for another block of
 // the cluster its rank plus one in the highest byte.
 inline constexpr uint32_t kSharedBase = 1024;
 inline constexpr uint32_t kRankShift = 24;
 
 inline char* allocate_arena() {
-  void* memory = std::aligned_alloc(4096, SharedMemory::kArenaBytes);
-  if (memory == nullptr) throw std::runtime_error("host model: no memory for shared memory");
+  void* memory = mmap(nullptr, SharedMemory::kArenaBytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) throw std::runtime_error("host model: no memory for shared memory");
   poison(memory, SharedMemory::kArenaBytes);
   return static_cast<char*>(memory);
 }
@@ -94,6 +95,8 @@ inline void check_gaps(Block& block) {
 
 inline void clear_shared(Block& block) {
   poison(block.shared.arena, block.shared.top);
+  const size_t pages = (block.shared.top + kPageBytes - 1) / kPageBytes;
+  if (pages > 0) forget_pages(block.shared.arena, pages * kPageBytes);
   block.shared.top = 0;
   block.shared.pieces.clear();
 }

@@ -146,6 +146,7 @@ inline void complete_product(Block& owner, Warpgroup& group) {
     for (const char* address : a) Engine::reads(address, bytes);
     for (const char* address : b) Engine::reads(address, bytes);
     release(&group.key);
+    release(&machine->end_key);
   });
   ++group.completed;
   ++machine->progress;
