@@ -2,12 +2,16 @@
 
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 
+from tests.facts.cubins import find_nvcc
+from tests.facts.sass import missing_tools
 from tests.host_sim import builder
-from tests.host_sim.runs import run
+from tests.host_sim.runner import run
 
 PROGRAMS = ("check_vector_scale", "check_tiled_gemm", "check_tiled_gemm_sm90")
 SEEDS = {"plain": 120, "asan": 20, "tsan": 3}
@@ -228,6 +232,21 @@ MISTAKES = {
         "stored past M": (SHARED_TEXT, "row >= p.m || ", "", "asan", OVERRUN),
     },
 }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_commands_of_the_guide():
+    guide = (builder.ROOT / "docs" / "verification.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", guide, re.DOTALL)
+    assert len(blocks) == 4
+    for block in blocks:
+        if "tests.facts" in block and (find_nvcc() is None or missing_tools()):
+            continue
+        command = block.replace(".venv/bin/python", sys.executable)
+        done = subprocess.run(
+            ["bash", "-ec", command], cwd=builder.ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
