@@ -187,7 +187,7 @@ MISTAKES = {
         "empty not waited for": (SM90, "wait_mbarrier(ring.empty + at.stage, at.parity ^ 1);", "",
             "tsan", RACE),
         "parity of empty not turned": (SM90, "at.parity ^ 1);", "at.parity);", "plain", DEADLOCK),
-        "parity never turns": (SM90, "parity ^= 1;", "", "plain", DEADLOCK),
+        "parity never turns": (SM90, "parity ^= 1;", "", "plain", "must not exceed those"),
         "bytes of B not announced": (SM90, "Tile::kStageBytesA + Tile::kStageBytesB);",
             "Tile::kStageBytesA);", "plain", DEADLOCK),
         "16 bytes too many announced": (SM90, "Tile::kStageBytesA + Tile::kStageBytesB);",
