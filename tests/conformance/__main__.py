@@ -41,4 +41,5 @@ def main() -> int:
     return compare_device() if arguments.device else record()
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

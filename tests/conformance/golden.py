@@ -14,10 +14,11 @@ NOTHING = "arithmetic alone"
 
 # Instructions that an intrinsic becomes; what stands in asm is the wrapper's in any case.
 _OWN = re.compile(
-    r"(bar|barrier|shfl|vote|redux|atom|trap)\b|ld\.(global\.nc|global\.v4|shared)\b|st\.global\.v4\b"
+    r"(bar|barrier|shfl|vote|redux|atom|trap|(mul|add|sub)\.rn|st\.global\.v4)\b"
+    r"|ld\.(global\.nc|global\.v4|shared)\b"
     r"|mov\.\w+ [\w%]+, %(tid|ntid|ctaid|nctaid)\."
 )
-_REGISTER = re.compile(r"%(?:tmp|(?:r|rd|rs|f|fd|p)\d+)\b")
+_REGISTER = re.compile(r"%(?:tmp|(?:r|rd|rs|f|fd|h|p)\d+)\b")
 # Those whose result is their operand in another form.
 _COPY = re.compile(r"(?:mov|cvta?|setp\.ne|selp)\S*\s+(%\w+), (?:1, 0, )?(%\w+)(?:, 0)?$")
 _CONSTANT = re.compile(r"mov\.\w+ (%\w+), (-?\d+)$")
@@ -87,8 +88,9 @@ def normalised(body: str) -> list[str]:
             origin[found[1]] = f"{origin[found[2]]}[{found[3] or 0}]"
         elif not in_asm and (found := _STORE.match(statement)):
             place = f"{origin[found[1]]}[{found[2] or 0}]"
-            if origin.get(found[3], place) != place:
-                lines.append(f"{place} = {origin[found[3]]}")
+            value = origin.get(found[3], place)
+            if value != place and not value.isdigit():
+                lines.append(f"{place} = {value}")
         elif in_asm or _OWN.match(statement):
             lines.append(_shorten(_REGISTER.sub(lambda m: name(m[0]), statement)))
     return lines

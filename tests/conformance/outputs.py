@@ -34,8 +34,8 @@ class Output:
         if self.type == "word":
             return np.flatnonzero(self.words != other)
         # Wider, so that the difference of two floats is exact enough; infinities equal themselves.
-        ours, theirs = (w.view(np.float32).astype(np.float64) for w in (self.words, other))
         with np.errstate(invalid="ignore"):
+            ours, theirs = (w.view(np.float32).astype(np.float64) for w in (self.words, other))
             near = np.abs(ours - theirs) <= self.tolerance
         return np.flatnonzero(~(near | (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))))
 

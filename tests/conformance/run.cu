@@ -7,6 +7,7 @@
 
 #include "async.cuh"
 #include "matrices.cuh"
+#include "numbers.cuh"
 #include "tensors.cuh"
 #include "warpgroups.cuh"
 #include "warps.cuh"
@@ -75,6 +76,7 @@ void set_seed(uint64_t) {}
 Cases every_case() {
   Cases cases;
   add_word_cases(cases);
+  add_number_cases(cases);
   add_warp_cases(cases);
   add_matrix_cases(cases);
   add_async_cases(cases);

@@ -91,14 +91,20 @@ def statements(header: Path, csrc: Path = CSRC) -> Iterator[Statement]:
 
 
 def headers(csrc: Path = CSRC) -> list[Path]:
-    return sorted((csrc / "cuda" / "ptx").glob("*.cuh"))
+    return [csrc / "cuda" / "conversions.cuh", *sorted((csrc / "cuda" / "ptx").glob("*.cuh"))]
 
 
 def device_functions(csrc: Path = CSRC) -> dict[str, str]:
     """Functions of the wrappers, each with the macro that guards its asm, or none."""
     guards: dict[str, str] = {}
     for header in headers(csrc):
-        text = header.read_text()
+        # As nvcc reads it: the bodies of the host model are left out.
+        text = re.sub(
+            r"^#ifdef LOWBIT_HOST_MODEL\n.*?^#(else|endif)\n",
+            "",
+            header.read_text(),
+            flags=re.M | re.S,
+        )
         found = list(re.finditer(r"^\s*LOWBIT_(?:HOST_)?DEVICE [^(;]*?(\w+)\(", text, re.M))
         ends = [f.start() for f in found[1:]] + [len(text)]
         for function, end in zip(found, ends, strict=False):

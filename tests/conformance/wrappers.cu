@@ -1,5 +1,5 @@
-// One kernel for each wrapper of csrc/cuda/ptx, of its name, that does nothing else: what nvcc
-// makes of it is recorded in golden.txt.
+// One kernel for each wrapper of csrc/cuda/ptx and conversions.cuh, of its name, that does nothing
+// else: what nvcc makes of it is recorded in golden.txt.
 #include "cuda/device.cuh"
 
 namespace golden {
@@ -8,6 +8,23 @@ namespace ptx = lowbit::cuda;
 
 #define WRAPPER(name, parameters, ...) \
   __global__ void __launch_bounds__(128, 1) name parameters { __VA_ARGS__; }
+
+// ---- ../conversions.cuh ----
+WRAPPER(mul_rn, (float* out, float a, float b), *out = ptx::mul_rn(a, b))
+WRAPPER(add_rn, (float* out, float a, float b), *out = ptx::add_rn(a, b))
+WRAPPER(sub_rn, (float* out, float a, float b), *out = ptx::sub_rn(a, b))
+WRAPPER(bits_to_float, (float* out, uint32_t bits), *out = ptx::bits_to_float(bits))
+WRAPPER(float_to_bits, (uint32_t* out, float value), *out = ptx::float_to_bits(value))
+WRAPPER(float16_to_float, (float* out, uint16_t bits), *out = ptx::float16_to_float(bits))
+WRAPPER(bfloat16_to_float, (float* out, uint16_t bits), *out = ptx::bfloat16_to_float(bits))
+WRAPPER(floats_to_float16x2, (uint32_t* out, float low, float high),
+        *out = ptx::floats_to_float16x2(low, high))
+WRAPPER(floats_to_bfloat16x2, (uint32_t* out, float low, float high),
+        *out = ptx::floats_to_bfloat16x2(low, high))
+WRAPPER(small_integer_to_float, (float* out, uint32_t value),
+        *out = ptx::small_integer_to_float(value))
+WRAPPER(float8_e4m3_to_float, (float* out, uint8_t bits), *out = ptx::float8_e4m3_to_float(bits))
+WRAPPER(float8_e8m0_to_float, (float* out, uint8_t bits), *out = ptx::float8_e8m0_to_float(bits))
 
 // ---- async_copy.cuh ----
 WRAPPER(copy_async_16, (void* s, const void* g, uint32_t n), ptx::copy_async_16(s, g, n))
@@ -45,31 +62,30 @@ WRAPPER(load_remote, (uint32_t* out, uint32_t address), *out = ptx::load_remote(
 WRAPPER(store_remote, (uint32_t address, uint32_t value), ptx::store_remote(address, value))
 
 // ---- matrix_load.cuh ----
-#define LOAD(name, count)                        \
-  WRAPPER(name, (uint32_t* out, const void* s),  \
-          uint32_t words[count];                 \
-          ptx::name(words, s);                   \
+#define LOAD(name, count)                                                                   \
+  WRAPPER(name, (uint32_t* out, const void* s), uint32_t words[count]; ptx::name(words, s); \
           for (int i = 0; i < count; ++i) out[i] = words[i])
 LOAD(load_matrix_x2, 2)
 LOAD(load_matrix_x2_transposed, 2)
 LOAD(load_matrix_x4, 4)
 LOAD(load_matrix_x4_transposed, 4)
-#define STORE(name)                            \
-  WRAPPER(name, (void* s, const uint32_t* in), \
-          const uint32_t words[4] = {in[0], in[1], in[2], in[3]}; ptx::name(s, words))
+#define STORE(name)                                               \
+  WRAPPER(name, (void* s, const uint32_t* in),                    \
+          const uint32_t words[4] = {in[0], in[1], in[2], in[3]}; \
+          ptx::name(s, words))
 STORE(store_matrix_x4)
 STORE(store_matrix_x4_transposed)
 
 // ---- mbarrier.cuh ----
-WRAPPER(init_mbarrier, (ptx::Mbarrier* barrier, uint32_t n), ptx::init_mbarrier(barrier, n))
-WRAPPER(invalidate_mbarrier, (ptx::Mbarrier* barrier), ptx::invalidate_mbarrier(barrier))
-WRAPPER(arrive_mbarrier, (ptx::Mbarrier* barrier), ptx::arrive_mbarrier(barrier))
-WRAPPER(arrive_mbarrier_expecting, (ptx::Mbarrier* barrier, uint32_t n),
+WRAPPER(init_mbarrier, (ptx::Mbarrier * barrier, uint32_t n), ptx::init_mbarrier(barrier, n))
+WRAPPER(invalidate_mbarrier, (ptx::Mbarrier * barrier), ptx::invalidate_mbarrier(barrier))
+WRAPPER(arrive_mbarrier, (ptx::Mbarrier * barrier), ptx::arrive_mbarrier(barrier))
+WRAPPER(arrive_mbarrier_expecting, (ptx::Mbarrier * barrier, uint32_t n),
         ptx::arrive_mbarrier_expecting(barrier, n))
 WRAPPER(arrive_remote_mbarrier, (uint32_t address), ptx::arrive_remote_mbarrier(address))
 WRAPPER(test_mbarrier, (uint32_t* out, ptx::Mbarrier* barrier, uint32_t parity),
         *out = ptx::test_mbarrier(barrier, parity))
-WRAPPER(wait_mbarrier, (ptx::Mbarrier* barrier, uint32_t parity),
+WRAPPER(wait_mbarrier, (ptx::Mbarrier * barrier, uint32_t parity),
         ptx::wait_mbarrier(barrier, parity))
 
 // ---- memory_order.cuh ----
@@ -90,13 +106,10 @@ WRAPPER(compare_exchange, (uint32_t* out, uint32_t* p, uint32_t expected, uint32
 WRAPPER(wait_at_least, (const uint32_t* flag, uint32_t value), ptx::wait_at_least(flag, value))
 
 // ---- mma.cuh ----
-#define MMA(name, T)                                                    \
-  WRAPPER(name, (T * out, const uint32_t* in_a, const uint32_t* in_b),  \
-          T d[4];                                                       \
-          uint32_t a[4], b[2];                                          \
-          for (int i = 0; i < 4; ++i) d[i] = out[i], a[i] = in_a[i];    \
-          for (int i = 0; i < 2; ++i) b[i] = in_b[i];                   \
-          ptx::name(d, a, b);                                           \
+#define MMA(name, T)                                                                      \
+  WRAPPER(name, (T * out, const uint32_t* in_a, const uint32_t* in_b), T d[4];            \
+          uint32_t a[4], b[2]; for (int i = 0; i < 4; ++i) d[i] = out[i], a[i] = in_a[i]; \
+          for (int i = 0; i < 2; ++i) b[i] = in_b[i]; ptx::name(d, a, b);                 \
           for (int i = 0; i < 4; ++i) out[i] = d[i])
 MMA(mma_float16, float)
 MMA(mma_bfloat16, float)
@@ -132,7 +145,8 @@ WRAPPER(tensor_copy_to_shared,
         (void* s, const ptx::TensorMap* map, int column, int row, ptx::Mbarrier* barrier),
         ptx::tensor_copy_to_shared(s, map, column, row, barrier))
 WRAPPER(tensor_copy_to_shared_3d,
-        (void* s, const ptx::TensorMap* map, int column, int row, int plane, ptx::Mbarrier* barrier),
+        (void* s, const ptx::TensorMap* map, int column, int row, int plane,
+         ptx::Mbarrier* barrier),
         ptx::tensor_copy_to_shared(s, map, column, row, plane, barrier))
 WRAPPER(tensor_copy_to_blocks,
         (void* s, const ptx::TensorMap* map, int column, int row, ptx::Mbarrier* barrier,
@@ -142,8 +156,8 @@ WRAPPER(tensor_copy_to_global, (const ptx::TensorMap* map, const void* s, int co
         ptx::tensor_copy_to_global(map, s, column, row))
 
 // ---- warp.cuh ----
-#define SHUFFLE(name)                                                             \
-  WRAPPER(name, (uint32_t* out, uint32_t value, uint32_t by, uint32_t mask),      \
+#define SHUFFLE(name)                                                        \
+  WRAPPER(name, (uint32_t* out, uint32_t value, uint32_t by, uint32_t mask), \
           *out = ptx::name(value, by, 8, mask))
 SHUFFLE(shuffle)
 SHUFFLE(shuffle_xor)
@@ -166,17 +180,15 @@ WRAPPER(commit_wgmma, (), ptx::commit_wgmma())
 WRAPPER(wait_wgmma, (), ptx::wait_wgmma<1>())
 
 // All accumulators come from out and go back there, so that each must keep its place.
-#define WGMMA(name, n, T, ...)                                                            \
-  WRAPPER(name##_n##n, (T * out, uint64_t a, uint64_t b, bool adds),                      \
-          T d[n / 2];                                                                     \
-          _Pragma("unroll") for (int i = 0; i < n / 2; ++i) d[i] = out[i];                \
-          ptx::name<n __VA_OPT__(, ) __VA_ARGS__>(d, a, b, adds);                         \
-          _Pragma("unroll") for (int i = 0; i < n / 2; ++i) out[i] = d[i])                \
-  WRAPPER(name##_registers_n##n, (T * out, const uint32_t* in, uint64_t b, bool adds),    \
-          T d[n / 2];                                                                     \
-          const uint32_t a[4] = {in[0], in[1], in[2], in[3]};                             \
-          _Pragma("unroll") for (int i = 0; i < n / 2; ++i) d[i] = out[i];                \
-          ptx::name<n>(d, a, b, adds);                                                    \
+#define WGMMA(name, n, T, ...)                                                                     \
+  WRAPPER(name##_n##n, (T * out, uint64_t a, uint64_t b, bool adds), T d[n / 2];                   \
+          _Pragma("unroll") for (int i = 0; i < n / 2; ++i) d[i] = out[i];                         \
+          ptx::name<n __VA_OPT__(, ) __VA_ARGS__>(d, a, b, adds);                                  \
+          _Pragma("unroll") for (int i = 0; i < n / 2; ++i) out[i] = d[i])                         \
+  WRAPPER(name##_registers_n##n, (T * out, const uint32_t* in, uint64_t b, bool adds), T d[n / 2]; \
+          const uint32_t a[4] = {in[0], in[1], in[2], in[3]};                                      \
+          _Pragma("unroll") for (int i = 0; i < n / 2; ++i) d[i] = out[i];                         \
+          ptx::name<n>(d, a, b, adds);                                                             \
           _Pragma("unroll") for (int i = 0; i < n / 2; ++i) out[i] = d[i])
 #define WGMMA_OF_EACH_N(name, T) \
   WGMMA(name, 8, T)              \
@@ -189,14 +201,13 @@ WGMMA_OF_EACH_N(wgmma_float16, float)
 WGMMA_OF_EACH_N(wgmma_bfloat16, float)
 WGMMA_OF_EACH_N(wgmma_float8_e4m3, float)
 WGMMA_OF_EACH_N(wgmma_int8, int32_t)
-#define TRANSPOSED(name, variant, a_major, b_major)                                \
-  WRAPPER(name##variant, (float* out, uint64_t a, uint64_t b, bool adds),          \
-          float d[4] = {};                                                         \
-          ptx::name<8, a_major, b_major>(d, a, b, adds); *out = d[0])              \
-  WRAPPER(name##variant##_registers, (float* out, uint32_t a, uint64_t b, bool adds), \
-          float d[4] = {};                                                         \
-          const uint32_t words[4] = {a, a, a, a};                                  \
-          ptx::name<8, b_major>(d, words, b, adds); *out = d[0])
+#define TRANSPOSED(name, variant, a_major, b_major)                                         \
+  WRAPPER(name##variant, (float* out, uint64_t a, uint64_t b, bool adds), float d[4] = {};  \
+          ptx::name<8, a_major, b_major>(d, a, b, adds); *out = d[0])                       \
+  WRAPPER(name##variant##_registers, (float* out, uint32_t a, uint64_t b, bool adds),       \
+          float d[4] = {};                                                                  \
+          const uint32_t words[4] = {a, a, a, a}; ptx::name<8, b_major>(d, words, b, adds); \
+          *out = d[0])
 TRANSPOSED(wgmma_float16, _transpose_a, true, false)
 TRANSPOSED(wgmma_float16, _transpose_b, false, true)
 TRANSPOSED(wgmma_bfloat16, _transpose_a, true, false)

@@ -120,21 +120,30 @@ class Engine {
 
   static void reads([[maybe_unused]] const void* address, [[maybe_unused]] size_t size) {
 #if LOWBIT_MODEL_TSAN
-    AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+    const Watched watched;
     __tsan_read_range(const_cast<void*>(address), size);
-    AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
 #endif
   }
   static void writes([[maybe_unused]] void* address, [[maybe_unused]] size_t size) {
 #if LOWBIT_MODEL_TSAN
-    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    const Watched watched;
     __tsan_write_range(address, size);
-    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
 #endif
   }
 
  private:
 #if LOWBIT_MODEL_TSAN
+  // Within run(): for its lifetime accesses count again.
+  struct Watched {
+    Watched() {
+      AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+      AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    }
+    ~Watched() {
+      AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+      AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+    }
+  };
   void* fiber_ = nullptr;
 #endif
 };
