@@ -12,6 +12,7 @@
 #define LOWBIT_DEVICE inline
 #define LOWBIT_KERNEL(...) inline void
 #define LOWBIT_GRID_CONSTANT
+#define LOWBIT_UNROLL
 
 #elif defined(__CUDACC__)
 
@@ -19,6 +20,8 @@
 // Threads of a block at most, and, if given, blocks of a multiprocessor at least.
 #define LOWBIT_KERNEL(...) __global__ void __launch_bounds__(__VA_ARGS__)
 #define LOWBIT_GRID_CONSTANT __grid_constant__
+// Before loops over arrays that must stay in registers, where every index is a constant.
+#define LOWBIT_UNROLL _Pragma("unroll")
 
 #else
 #error "kernel texts need nvcc, or LOWBIT_HOST_MODEL for the model of the GPU on the host"
