@@ -10,12 +10,14 @@
 #define LOWBIT_DEVICE inline
 #define LOWBIT_KERNEL(max_threads) inline void
 #define LOWBIT_GRID_CONSTANT
+#define LOWBIT_UNROLL
 
 #elif defined(__CUDACC__)
 
 #define LOWBIT_DEVICE __device__ __forceinline__
 #define LOWBIT_KERNEL(max_threads) __global__ void __launch_bounds__(max_threads)
 #define LOWBIT_GRID_CONSTANT __grid_constant__
+#define LOWBIT_UNROLL _Pragma("unroll")
 
 #else
 #error "kernel texts need nvcc, or LOWBIT_HOST_MODEL for the model of the GPU on the host"

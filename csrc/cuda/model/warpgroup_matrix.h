@@ -203,9 +203,9 @@ void issue_product(const GroupProduct::Form& form, T (&d)[kRegisters], const uin
   if (a != nullptr) std::memcpy(product.a_registers[place], a, sizeof(product.a_registers[place]));
   ++machine->progress;
   if (++product.issued < kGroupThreads) return;
-  start_operation([&owner = block(), &group = warpgroup(), number = thread.products.issued] {
-    while (group.completed < number) complete_product(owner, group);
-  });
+  // One operation for each product, the oldest of its group whichever comes first: none is left
+  // with nothing to do when the block ends.
+  start_operation([&owner = block(), &group = warpgroup()] { complete_product(owner, group); });
 }
 
 inline void commit_products() {

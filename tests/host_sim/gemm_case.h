@@ -1,0 +1,136 @@
+// Random cases of tiled_gemm for the host model, without torch: every buffer is exactly as long as
+// its shape and strides say, so AddressSanitizer sees each access beyond it. Inputs are small
+// integers, whose sums fp16 holds exactly: results are compared bit by bit.
+#pragma once
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "cuda/launch.cuh"
+#include "gemm_operands.cuh"
+
+namespace lowbit::cuda::examples {
+
+struct CaseRandom {
+  std::mt19937_64 engine;
+  int64_t below(int64_t end) { return static_cast<int64_t>(engine() % static_cast<uint64_t>(end)); }
+  int64_t between(int64_t low, int64_t high) { return low + below(high - low + 1); }
+};
+
+struct Free {
+  void operator()(void* memory) const { std::free(memory); }
+};
+
+// fp16 numbers of a matrix and the memory they are in.
+struct Matrix {
+  int64_t rows, columns, stride;
+  std::unique_ptr<uint16_t[], Free> memory;
+
+  Matrix(int64_t r, int64_t c, int64_t s) : rows(r), columns(c), stride(s) {
+    memory.reset(static_cast<uint16_t*>(std::aligned_alloc(16, static_cast<size_t>(count()) * 2)));
+  }
+  int64_t count() const { return (rows - 1) * stride + columns; }
+
+  // -2 to 2; what lies between the rows is infinite, and so is every sum that it gets into.
+  void fill(CaseRandom& random) {
+    static constexpr uint16_t kBits[] = {0xc000, 0xbc00, 0x0000, 0x3c00, 0x4000};
+    for (int64_t i = 0; i < count(); ++i) {
+      memory[i] = i % stride < columns ? kBits[random.below(5)] : 0x7c00;
+    }
+  }
+};
+
+struct GemmCase {
+  static constexpr uint16_t kUntouched = 0x7e5a;
+
+  CaseRandom random;
+  TiledGemmParams p{};
+  TiledGemmProblem problem{};
+  std::unique_ptr<Matrix> a, b;
+  std::unique_ptr<uint16_t[]> c;
+  int64_t c_offset = 0, c_count = 0;
+
+  // Tiles have at most `tile_m` x `tile_n`: extents up to a little more than two of them.
+  GemmCase(uint64_t seed, int64_t tile_m, int64_t tile_n) : random{std::mt19937_64(seed)} {
+    problem.m = extent(tile_m);
+    problem.n = extent(tile_n);
+    problem.k = 8 * (random.below(4) ? random.between(1, 12) : random.between(1, 60));
+    problem.multiprocessors = random.below(2) ? 1 : 64;  // for either tile
+    a = operand(problem.m);
+    b = operand(problem.n);
+    problem.c_stride = problem.n + random.below(4);
+    c_offset = random.below(3);
+    c_count = (problem.m - 1) * problem.c_stride + problem.n;
+    c.reset(new uint16_t[static_cast<size_t>(c_offset + c_count)]);
+    problem.c_address = reinterpret_cast<uintptr_t>(c.get() + c_offset);
+    p = {a->memory.get(),
+         b->memory.get(),
+         c.get() + c_offset,
+         a->stride,
+         b->stride,
+         problem.c_stride,
+         static_cast<uint32_t>(problem.m),
+         static_cast<uint32_t>(problem.n),
+         static_cast<uint32_t>(problem.k)};
+  }
+
+  // Mostly one tile, sometimes up to three.
+  int64_t extent(int64_t tile) {
+    return random.below(4) ? random.between(1, tile) : random.between(1, 2 * tile + 9);
+  }
+
+  std::unique_ptr<Matrix> operand(int64_t rows) {
+    return std::make_unique<Matrix>(rows, problem.k, problem.k + 8 * random.below(3));
+  }
+
+  // New numbers on the same buffers: what a launch left behind must not help or harm the next.
+  void refill() {
+    a->fill(random);
+    b->fill(random);
+    for (int64_t i = 0; i < c_offset + c_count; ++i) c[i] = kUntouched;
+  }
+
+  uint16_t expected(int64_t row, int64_t column) const {
+    float sum = 0;
+    for (int64_t k = 0; k < problem.k; ++k) {
+      sum += float16_to_float(a->memory[row * a->stride + k]) *
+             float16_to_float(b->memory[column * b->stride + k]);
+    }
+    return static_cast<uint16_t>(floats_to_float16x2(sum, 0.0f));
+  }
+
+  void compare(int launch) const {
+    for (int64_t i = -c_offset; i < c_count; ++i) {
+      const int64_t row = i < 0 ? 0 : i / problem.c_stride;
+      const int64_t column = i < 0 ? problem.n : i % problem.c_stride;
+      const uint16_t want = column < problem.n ? expected(row, column) : kUntouched;
+      uint16_t got;
+      std::memcpy(&got, c.get() + c_offset + i, 2);
+      if (got == want) continue;
+      std::printf(
+          "wrong value: launch %d, m %ld, n %ld, k %ld, row %ld, column %ld: got %x, "
+          "expected %x\n",
+          launch, problem.m, problem.n, problem.k, row, column, got, want);
+      std::exit(1);
+    }
+  }
+};
+
+// Runs `check(seed)` for the seeds of the command line: the first, and how many.
+template <typename Check>
+int check_seeds(int argc, char** argv, const Check& check) {
+  const uint64_t first = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1;
+  const uint64_t count = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 100;
+  for (uint64_t seed = first; seed < first + count; ++seed) {
+    model::settings.seed = seed;
+    check(seed);
+  }
+  std::printf("%lu seeds ok\n", count);
+  return 0;
+}
+
+}  // namespace lowbit::cuda::examples
