@@ -5,15 +5,18 @@ from typing import NamedTuple
 import torch
 
 from lowbit import registry
-from lowbit.errors import require_dtype
+from lowbit.errors import require_contiguous, require_device, require_dtype, require_shape
 from lowbit.formats.weight_format import (
+    CANONICAL,
     EVERY_CANONICAL_WEIGHT,
+    LAYOUTS,
     SCHEMA,
     WeightFormat,
     check_weight,
     dequantize_parts,
     logical_columns,
     read_format,
+    require_layout,
     weight_kind,
 )
 from lowbit.formats.weights import QuantizedWeight, require_quantized
@@ -52,6 +55,21 @@ def reference(qweight, scales, zeros, table, s0, format, dtype, out) -> None:
     out.copy_(dequantize_parts(qweight, scales, zeros, table, s0, WeightFormat(*format)))
 
 
+def run_triton(qweight, scales, zeros, table, s0, format, dtype, out) -> None:
+    """The Triton kernel, on a call that may come from anywhere."""
+    check(qweight, scales, zeros, table, s0, format, dtype)
+    fmt = WeightFormat(*format)
+    require_layout(NAME, fmt, LAYOUTS[CANONICAL])
+    require_dtype(NAME, "out", out.dtype, (dtype,))
+    require_shape(NAME, "out", out, (fmt.n, fmt.k))
+    require_device(NAME, "out", out, qweight.device)
+    require_contiguous(NAME, "out", out)
+    from lowbit.triton_kernels.dequantize_weight import dequantize_weight as launch
+
+    numbers = {"block_n": fmt.block_n, "block_k": fmt.block_k, "zero_kind": fmt.zero_kind}
+    launch(qweight, scales, zeros, table, s0, out, bits=fmt.bits, **numbers)
+
+
 def flatten(qweight: QuantizedWeight, dtype: torch.dtype | None = None) -> tuple:
     require_quantized(NAME, "qweight", qweight)
     canonical = unpack(qweight)
@@ -72,6 +90,8 @@ OP = registry.Op(
 _COVERS = {"dtype": OUT_DTYPES, **EVERY_CANONICAL_WEIGHT}
 OP.add_kernel(registry.Kernel("cpu", _COVERS, "measured on Intel Xeon (AVX-512)"))
 OP.add_kernel(registry.Kernel("cuda", _COVERS, "modelled, compiled"))
+OP.add_kernel(registry.Kernel("triton", _COVERS, "modelled, compiled"))
+registry.LIBRARY.impl(f"{NAME}__triton", run_triton, "CUDA")
 _dequantize = OP.overload
 
 

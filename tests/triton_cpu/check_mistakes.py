@@ -1,0 +1,64 @@
+"""Each seeded mistake is found by wrong bits or by the guards; run by tests/test_triton.py."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from triton.runtime.errors import InterpreterError
+
+from tests.triton_cpu.canaries import OutOfBounds
+from tests.triton_cpu.mistakes import MISTAKES, mistaken
+from tests.weight_cases import assert_same_bits, random_weight
+
+pytestmark = pytest.mark.usefixtures("interpreted")
+E4M3, E8M0 = torch.float8_e4m3fn, torch.float8_e8m0fnu
+
+
+def weights():
+    """Few, with every part of the kernel in one of them."""
+    first = random_weight(5, 530, 7, block=(1, 48), s0="row")
+    yield dataclasses.replace(first, zeros=first.zeros.contiguous())  # of other strides than scales
+    of_bytes = (
+        random_weight(5, 530, 3, block=(2, 33), kind="value", scales=E4M3, zeros=torch.float16),
+        random_weight(65, 30, 4, block=(1, 30), kind="midpoint", scales=E8M0),
+        random_weight(9, 1100, 2, block=(1, 8), kind="none", table=True, scales=E8M0),
+    )
+    for weight in of_bytes:
+        extremes = torch.tensor([0x7F, 0xFF, 0], dtype=torch.uint8)  # NaN, NaN, 0 or 2**-127
+        weight.scales.view(torch.uint8)[:3, 0] = extremes
+        yield weight
+
+
+def run_all(op, backend):
+    kernel = getattr(torch.ops.lowbit, f"{op}__{backend}")
+    for weight in weights():
+        out = torch.full(weight.shape, math.nan)
+        kernel(*weight.tensors, weight.format, torch.float32, out)
+        assert_same_bits(out, weight.dequantize())
+
+
+def root_cause(error: BaseException) -> BaseException:
+    return root_cause(error.__cause__) if error.__cause__ else error
+
+
+@pytest.mark.parametrize("op", sorted({mistake.op for mistake in MISTAKES}))
+def test_the_true_text_passes(op, interpreted):
+    run_all(op, interpreted)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=str)
+def test_a_mistake_is_found(mistake, interpreted, tmp_path):
+    with (
+        mistaken(mistake, tmp_path),
+        pytest.raises((AssertionError, InterpreterError)) as found,
+    ):
+        run_all(mistake.op, interpreted)
+    if found.type is InterpreterError:  # out of bounds, not a text that cannot run
+        assert isinstance(root_cause(found.value), OutOfBounds)
+
+
+def test_a_text_that_has_changed_is_told(tmp_path):
+    gone = dataclasses.replace(MISTAKES[0], right="not in the text")
+    with pytest.raises(AssertionError, match="found 0 times"):
+        mistaken(gone, tmp_path)

@@ -1,0 +1,81 @@
+"""The Triton kernels in the interpreter, bit for bit; run by tests/test_triton.py."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lowbit import registry
+from lowbit.bench.cases import CASES
+from lowbit.bench.check import check
+from lowbit.bench.weight_specs import in_panels
+from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_DTYPES, ZERO_KINDS
+from lowbit.ops.dequantize_weight import OUT_DTYPES
+from tests.weight_cases import assert_same_bits, random_weight
+
+pytestmark = pytest.mark.usefixtures("interpreted")
+# The others run with -m slow. Five is no divisor of any cycle in the list of cases.
+STRIDE = 5
+KERNELS = [op for op in registry.OPS.values() if any(r.backend == "triton" for r in op.rows)]
+EVERY_CASE = [
+    pytest.param(op.name, case, marks=[] if number % STRIDE == 0 else pytest.mark.slow)
+    for op in KERNELS
+    for number, case in enumerate(CASES[op.name])
+]
+
+
+@pytest.mark.parametrize(("op", "case"), EVERY_CASE, ids=str)
+def test_case(op, case, interpreted):
+    check(op, interpreted, case)
+
+
+@st.composite
+def weights(draw):
+    """Every format, with rows and columns of a few tiles and all stored bit patterns."""
+    bits = draw(st.integers(1, 8))
+    k = draw(st.integers(1, 80) | st.integers(500, 1100))
+    return random_weight(
+        draw(st.integers(1, 9)),
+        k,
+        bits,
+        block=(draw(st.integers(1, 4)), draw(st.integers(1, k) | st.sampled_from([8, 32, 64]))),
+        kind=draw(st.sampled_from(ZERO_KINDS)),
+        scales=draw(st.sampled_from(SCALE_DTYPES)),
+        zeros=draw(st.sampled_from(ZERO_DTYPES)),
+        table=bits <= 4 and draw(st.booleans()),
+        s0=draw(st.sampled_from([None, "tensor", "row"])),
+        seed=draw(st.integers(0, 2**16)),
+    )
+
+
+@settings(max_examples=60)
+@given(weight=weights(), dtype=st.sampled_from(OUT_DTYPES))
+def test_every_format(interpreted, weight, dtype):
+    with registry.use_backend(interpreted):
+        got = torch.ops.lowbit.dequantize_weight(*weight.tensors, weight.format, dtype)
+    assert_same_bits(got, weight.dequantize(dtype))
+
+
+def test_no_rows(interpreted):
+    weight = random_weight(4, 64, 4).slice_rows(2, 2)
+    with registry.use_backend(interpreted):
+        got = torch.ops.lowbit.dequantize_weight(*weight.tensors, weight.format, torch.float32)
+    assert got.shape == (0, 64)
+
+
+def test_calls_from_anywhere_are_checked():
+    """Directly called kernels refuse what would touch memory that is not theirs."""
+    weight = random_weight(4, 64, 4)
+    kernel = torch.ops.lowbit.dequantize_weight__triton_model
+    given = [*weight.tensors, weight.format, torch.float32]
+    for out, text in [
+        (torch.empty(4, 63), r"out must have shape \[4, 64\], got \[4, 63\]"),
+        (torch.empty(64, 4).T, r"out must be contiguous, got strides \[1, 4\]"),
+    ]:
+        with pytest.raises(ValueError, match=f"dequantize_weight: {text}"):
+            kernel(*given, out)
+    with pytest.raises(TypeError, match="dequantize_weight: out must be float32, got float16"):
+        kernel(*given, torch.empty(4, 64, dtype=torch.float16))
+    panels = in_panels(weight)
+    with pytest.raises(ValueError, match="format must have the layout canonical, got panels"):
+        kernel(*panels.tensors, panels.format, torch.float32, torch.empty(4, 64))
