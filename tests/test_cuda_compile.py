@@ -11,12 +11,12 @@ import pytest
 
 from tests.facts.cubins import (
     ARCHS,
-    CSRC,
     FLAGS,
     ROOT,
     TORCH_TARGET,
     compile_all,
     find_nvcc,
+    kernel_sources,
     of_kernels,
 )
 from tests.facts.limits import ENTRIES
@@ -56,7 +56,7 @@ def test_tables(cubins):
 
 
 def test_every_source_has_limits():
-    assert set(SOURCES) == {path.stem for path in (CSRC / "cuda").glob("*.cu")}
+    assert set(SOURCES) == set(kernel_sources())
 
 
 def test_flags_are_those_of_the_build():

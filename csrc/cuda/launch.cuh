@@ -56,6 +56,7 @@ inline void check_shape(const char* kernel, const LaunchShape& s, int64_t most_s
 // shared memory of sm_90.
 inline int64_t multiprocessor_count(int32_t) { return 2; }
 inline int64_t max_shared_bytes(int32_t) { return 227 << 10; }
+inline int64_t compute_capability(int32_t) { return 90; }
 
 template <typename... Args>
 void launch(const char* name, void (*kernel)(Args...), const LaunchShape& shape, void* /*stream*/,
@@ -90,6 +91,12 @@ inline int64_t multiprocessor_count(int32_t device_index) {
 
 inline int64_t max_shared_bytes(int32_t device_index) {
   return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device_index);
+}
+
+// 90 for 9.0.
+inline int64_t compute_capability(int32_t device_index) {
+  return 10 * device_attribute(cudaDevAttrComputeCapabilityMajor, device_index) +
+         device_attribute(cudaDevAttrComputeCapabilityMinor, device_index);
 }
 
 inline int32_t current_device(const char* kernel) {

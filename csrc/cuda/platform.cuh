@@ -5,17 +5,20 @@
 #include <cstdint>
 #include <cstring>
 
+#include "../host_device.h"
+
 #ifdef LOWBIT_HOST_MODEL
 
 #define LOWBIT_DEVICE inline
-#define LOWBIT_KERNEL(max_threads) inline void
+#define LOWBIT_KERNEL(...) inline void
 #define LOWBIT_GRID_CONSTANT
 #define LOWBIT_UNROLL
 
 #elif defined(__CUDACC__)
 
 #define LOWBIT_DEVICE __device__ __forceinline__
-#define LOWBIT_KERNEL(max_threads) __global__ void __launch_bounds__(max_threads)
+// Threads of a block at most, and, if given, blocks of a multiprocessor at least.
+#define LOWBIT_KERNEL(...) __global__ void __launch_bounds__(__VA_ARGS__)
 #define LOWBIT_GRID_CONSTANT __grid_constant__
 #define LOWBIT_UNROLL _Pragma("unroll")
 

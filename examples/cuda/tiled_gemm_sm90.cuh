@@ -153,7 +153,7 @@ LOWBIT_DEVICE void store_sums(const TiledGemmParams& p, bool paired_stores, uint
 }
 
 template <typename Tile>
-LOWBIT_KERNEL(Tile::kThreads)
+LOWBIT_KERNEL(Tile::kThreads, 1)
 tiled_gemm_sm90_kernel(const LOWBIT_GRID_CONSTANT TensorMap map_a,
                        const LOWBIT_GRID_CONSTANT TensorMap map_b, const TiledGemmParams p,
                        const TiledGemmConfig c) {

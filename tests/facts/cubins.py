@@ -132,10 +132,16 @@ def _remove_unused(folder: Path) -> None:
             cubin.with_suffix(".log").unlink(missing_ok=True)
 
 
-def of_kernels(stem: str, arch: str) -> Compilation:
-    """csrc/cuda/<stem>.cu as the build compiles it."""
-    source = CSRC / "cuda" / f"{stem}.cu"
-    return Compilation(source, arch, (CSRC,), (TORCH_INCLUDE,), (*FLAGS, TORCH_TARGET))
+def kernel_sources() -> list[str]:
+    """Every .cu with kernels, those of the examples too, from the root of the tree."""
+    folders = (CSRC / "cuda", ROOT / "examples" / "cuda")
+    paths = (path for folder in folders for path in folder.glob("*.cu"))
+    return sorted(path.relative_to(ROOT).as_posix() for path in paths)
+
+
+def of_kernels(source: str, arch: str) -> Compilation:
+    """One of kernel_sources() as the build compiles it."""
+    return Compilation(ROOT / source, arch, (CSRC,), (TORCH_INCLUDE,), (*FLAGS, TORCH_TARGET))
 
 
 def compile_all(compilations: Iterable[Compilation]) -> list[Future[Path]]:

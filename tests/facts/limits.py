@@ -3,7 +3,8 @@
 All kernels: no register is spilled, no array lies in local memory, ptxas does not hold wgmma up.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from tests.facts.cubins import ARCHS
@@ -11,13 +12,14 @@ from tests.facts.gpus import Work
 from tests.facts.occupancy import Occupancy, occupancy
 from tests.facts.sass import KernelFacts
 
-# A kernel that an architecture lacks may stand there as an empty text, and be no longer than this.
-STUB_INSTRUCTIONS = 16
+# A kernel that an architecture lacks may stand there as a text that stops at the first instruction
+# that is missing, and be no longer than this.
+STUB_INSTRUCTIONS = 32
 
 
 @dataclass(frozen=True)
 class Entry:
-    source: str  # csrc/cuda/<source>.cu
+    source: str  # from the root of the tree
     kernel: str  # pattern of the short name with its template arguments, as of fnmatch
     instances: int
     threads: int  # of a block, as launched
@@ -48,9 +50,60 @@ _DEQUANTIZE_WEIGHT = Work(
     operations={"instructions": 265 * _N * _K / 16 / 32},
 )
 
+
+_GEMM = 4096
+
+
+def _tiled_gemm() -> Iterator[Entry]:
+    """A quarter of a multiprocessor issues one instruction at a clock and takes 8 clocks (A100) or at
+    least 16 (8.9, 12.0) for an HMMA, 32 for 128 columns of an HGMMA: half of them may be issued.
+    The small tile, whose addresses serve half as many MMA, may have three quarters.
+    """
+    gemm = Entry(
+        source="examples/cuda/tiled_gemm.cu",
+        kernel="tiled_gemm_kernel<GemmTile<128u, 128u> >",
+        instances=1,
+        threads=256,
+        registers=128,
+        blocks=2,
+        requires=("HMMA", "LDSM", "LDGSTS"),
+        per_mma=4,
+        dynamic_shared=4 * (128 + 128) * 64,
+        archs=("80", "90a", "100a"),
+        work=Work(
+            f"{_GEMM}^3, float16",
+            bytes=3 * 2 * _GEMM**2,
+            operations={"f16": 2 * _GEMM**3},
+        ),
+    )
+    yield gemm
+    yield replace(gemm, blocks=1, per_mma=8, archs=("89", "120a"))  # shared memory for one
+    yield replace(
+        gemm,
+        kernel="tiled_gemm_kernel<GemmTile<64u, 64u> >",
+        threads=128,
+        blocks=3,
+        per_mma=6,
+        dynamic_shared=4 * (64 + 64) * 64,
+        archs=ARCHS,
+    )
+    for columns in (128, 256):
+        yield replace(
+            gemm,
+            kernel=f"tiled_gemm_sm90_kernel<Sm90GemmTile<{columns}u> >",
+            threads=384,
+            registers=168,  # all there are for so many threads; a third of them passes some on
+            blocks=1,
+            requires=("HGMMA", "UTMALDG", "SYNCS", "USETMAXREG"),
+            per_mma=columns / 8,
+            dynamic_shared=4 * (128 + columns) * 128 + 64,
+            archs=("90a",),
+        )
+
+
 ENTRIES = (
     Entry(
-        source="dequantize_weight",
+        source="csrc/cuda/dequantize_weight.cu",
         kernel="dequantize_weight_kernel<*>",
         instances=24,
         threads=256,
@@ -62,6 +115,19 @@ ENTRIES = (
         forbids=("FFMA", "FFMA2", "MUFU"),
         work=_DEQUANTIZE_WEIGHT,
     ),
+    Entry(
+        source="examples/cuda/vector_scale.cu",
+        kernel="vector_scale_kernel<*>",
+        instances=3,
+        threads=256,
+        # As many threads as a multiprocessor of any architecture holds have the most loads in
+        # flight: 1536 of 9.0's 2048 are 6 blocks.
+        registers=40,
+        blocks=6,
+        requires=("LDG.128", "STG.128"),
+        work=Work("2^26 bfloat16", bytes=2 * 2 * 2**26, operations={}),
+    ),
+    *_tiled_gemm(),
 )
 
 
@@ -98,4 +164,6 @@ def violations(entry: Entry, facts: KernelFacts) -> list[str]:
 
 def is_stub(facts: KernelFacts) -> bool:
     instructions = facts.opcodes.total() - facts.plain["NOP"]
-    return facts.loop is None and instructions <= STUB_INSTRUCTIONS
+    # Code that does not return ends in a branch to itself.
+    loops = facts.loop is not None and facts.loop.instructions > 1
+    return not loops and instructions <= STUB_INSTRUCTIONS

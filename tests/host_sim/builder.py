@@ -12,6 +12,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 CSRC = ROOT / "csrc"
+EXAMPLES = ROOT / "examples" / "cuda"
 CACHE = ROOT / "build" / "host_sim"
 TORCH = Path(torch.__file__).parent
 
@@ -24,8 +25,8 @@ _COMMON = (
     "-ffp-contract=off",
     "-DLOWBIT_HOST_MODEL",
 )
-# Three builds, for three kinds of mistakes: wrong values under many schedules; accesses out of bounds
-# or misaligned; accesses that nothing orders, whatever the schedule.
+# Three builds, for three kinds of mistakes: wrong values under many schedules; accesses out of
+# bounds or misaligned; accesses that nothing orders, whatever the schedule.
 FLAVOURS = {
     "plain": ("-O2",),
     "asan": ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
@@ -47,39 +48,52 @@ def build_library() -> Path:
     """The shared library that registers every CUDA text as `<op>__cuda_model` on CPU tensors."""
     kernels = sorted((CSRC / "cuda").glob("*.cu"))
     sources = [*kernels, CSRC / "registration_cuda.cpp", HERE / "model_control.cpp"]
-    return _build("cuda_model.so", sources, CSRC, FLAVOURS["plain"], _TORCH_FLAGS)
+    return _build("cuda_model.so", sources, (CSRC,), FLAVOURS["plain"], _TORCH_FLAGS)
+
+
+def build_examples() -> Path:
+    """The shared library that registers examples/cuda on CPU tensors."""
+    sources = [*sorted(EXAMPLES.glob("*.cu")), EXAMPLES / "registration.cpp"]
+    folders = (CSRC, EXAMPLES)
+    return _build("cuda_examples.so", sources, folders, FLAVOURS["plain"], _TORCH_FLAGS)
 
 
 def build_program(
-    name: str, flavour: str, csrc: Path = CSRC, defines: tuple[str, ...] = ()
+    name: str, flavour: str, csrc: Path = CSRC, defines: tuple[str, ...] = (), examples=EXAMPLES
 ) -> Path:
-    """A program without torch: tests/host_sim/<name>.cpp over the texts in `csrc`."""
-    return _build(name, [HERE / f"{name}.cpp"], csrc, (*FLAVOURS[flavour], *defines), ())
+    """A program without torch: tests/host_sim/<name>.cpp over the texts in these folders."""
+    flags = (*FLAVOURS[flavour], *defines)
+    return _build(name, [HERE / f"{name}.cpp"], (csrc, examples), flags, ())
 
 
-def _build(name: str, sources: list[Path], csrc: Path, flags, link) -> Path:
+def _build(name: str, sources: list[Path], folders: tuple[Path, ...], flags, link) -> Path:
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
         pytest.skip("no C++ compiler found")
-    folder = CACHE / _key(compiler, sources, csrc, flags, link)
+    folder = CACHE / _key(compiler, sources, folders, flags, link)
     program = folder / name
     if not program.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = folder / f"{name}.{os.getpid()}"
         # Sources follow "-x c++": the compiler does not know the suffix .cu.
         files = ["-x", "c++", *map(str, sources), "-x", "none"]
-        command = [compiler, *_COMMON, *flags, f"-I{csrc}", *files, "-o", str(unfinished), *link]
+        include = [f"-I{each}" for each in folders]
+        command = [compiler, *_COMMON, *flags, *include, *files, "-o", str(unfinished), *link]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         unfinished.replace(program)
     return program
 
 
-def _key(compiler: str, sources: list[Path], csrc: Path, flags, link) -> str:
+def _key(compiler: str, sources: list[Path], folders: tuple[Path, ...], flags, link) -> str:
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
     state = hashlib.sha256(repr((version, torch.__version__, _COMMON, flags, link)).encode())
-    headers = [*csrc.glob("*.h"), *(csrc / "cuda").rglob("*.*h"), *(csrc / "cuda").rglob("*.h")]
-    for path in [*sources, *sorted(set(headers))]:
+    for path in [*sources, *_headers(HERE), *(h for folder in folders for h in _headers(folder))]:
         state.update(path.name.encode())
         state.update(path.read_bytes())
     return state.hexdigest()[:20]
+
+
+def _headers(folder: Path) -> list[Path]:
+    deep = (folder / "cuda").rglob("*")
+    return sorted(path for path in (*folder.glob("*"), *deep) if path.suffix in (".h", ".cuh"))

@@ -3,27 +3,10 @@
 // integers, whose sums fp16 holds exactly: results are compared bit by bit.
 #pragma once
 
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
-#include <random>
-#include <vector>
-
-#include "cuda/launch.cuh"
 #include "gemm_operands.cuh"
+#include "random_case.h"
 
 namespace lowbit::cuda::examples {
-
-struct CaseRandom {
-  std::mt19937_64 engine;
-  int64_t below(int64_t end) { return static_cast<int64_t>(engine() % static_cast<uint64_t>(end)); }
-  int64_t between(int64_t low, int64_t high) { return low + below(high - low + 1); }
-};
-
-struct Free {
-  void operator()(void* memory) const { std::free(memory); }
-};
 
 // fp16 numbers of a matrix and the memory they are in.
 struct Matrix {
@@ -119,18 +102,5 @@ struct GemmCase {
     }
   }
 };
-
-// Runs `check(seed)` for the seeds of the command line: the first, and how many.
-template <typename Check>
-int check_seeds(int argc, char** argv, const Check& check) {
-  const uint64_t first = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1;
-  const uint64_t count = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 100;
-  for (uint64_t seed = first; seed < first + count; ++seed) {
-    model::settings.seed = seed;
-    check(seed);
-  }
-  std::printf("%lu seeds ok\n", count);
-  return 0;
-}
 
 }  // namespace lowbit::cuda::examples

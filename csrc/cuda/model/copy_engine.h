@@ -60,7 +60,8 @@ inline void copy_to_shared(Block& target, Stretches stretches, const void* mbarr
   touch(stretches);
   const Unwatched unwatched;
   maybe_switch();
-  mbarrier_at(target, mbarrier);
+  require(mbarrier_at(target, mbarrier).shown,
+          "fence_mbarrier_init must stand between the initialization of an mbarrier and copies");
   for (const Stretch& s : stretches) std::memset(s.dst, kGarbage, s.bytes);
   const std::shared_ptr<char> issued(new char);
   release(issued.get());

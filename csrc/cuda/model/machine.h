@@ -103,6 +103,7 @@ struct Mbarrier {
   uint32_t pending = 0;   // arrivals still to come in this phase
   int64_t bytes = 0;      // announced less those that have come
   uint32_t parity = 0;    // of the phase in progress
+  bool shown = false;     // to the copy engine, by a fence behind the initialization
   char key = 0;
 };
 

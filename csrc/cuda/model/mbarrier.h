@@ -35,6 +35,11 @@ inline void init_mbarrier(void* address, uint32_t arrivals) {
   maybe_switch();
 }
 
+// What fence.mbarrier_init and fence.proxy.async do for the mbarriers that the block has by now.
+inline void show_mbarriers() {
+  for (auto& [address, barrier] : block().mbarriers) barrier.shown = true;
+}
+
 inline void invalidate_mbarrier(void* address) {
   *static_cast<volatile uint64_t*>(address) = 0;
   const Unwatched unwatched;

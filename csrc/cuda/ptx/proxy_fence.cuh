@@ -4,7 +4,7 @@
 #include "../platform.cuh"
 
 #ifdef LOWBIT_HOST_MODEL
-#include "../model/machine.h"
+#include "../model/mbarrier.h"
 #endif
 
 namespace lowbit::cuda {
@@ -14,11 +14,13 @@ namespace lowbit::cuda {
 LOWBIT_DEVICE void fence_async_proxy() {
   const model::Unwatched unwatched;
   model::release(&model::block().async_proxy_key);
+  model::show_mbarriers();
   model::maybe_switch();
 }
 
 LOWBIT_DEVICE void fence_mbarrier_init() {
   const model::Unwatched unwatched;
+  model::show_mbarriers();
   model::maybe_switch();
 }
 

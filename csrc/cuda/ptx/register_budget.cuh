@@ -24,6 +24,8 @@ LOWBIT_DEVICE void shrink_registers() {
 #else
 
 // Registers of each thread from here on; a multiple of 8, 24 to 256. Waits until the pool has them.
+// ptxas ignores these unless the kernel says how many blocks share the registers at its entry:
+// LOWBIT_KERNEL(threads, 1).
 template <uint32_t kRegisters>
 LOWBIT_DEVICE void grow_registers() {
   LOWBIT_ASM_SM90A("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
