@@ -1,0 +1,176 @@
+"""Programs that judge the mutants of C++ kernel texts: their builds, seeds, and runs."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from tests.host_sim import builder
+from tests.mutation.cpp_rules import cpp_mutants
+from tests.mutation.mutants import Kill, Mutant
+from tests.mutation.schemata import PRELUDE, VARIABLE, with_all
+
+ROOT = builder.ROOT
+CACHE = ROOT / "build" / "mutation"
+CORES = 2
+# Seconds that only a run without an end takes, be the machine as busy as it may.
+TIMEOUT, TIMEOUT_OF_A_SEED = 20, 5
+
+
+@dataclass(frozen=True)
+class Program:
+    check: str  # the source of main()
+    texts: tuple[str, ...]  # whose mutants it judges
+    # build -> how many a mutant must pass to survive
+    seeds: dict[str, int] = field(hash=False)
+    include: tuple[str, ...] = ("csrc",)
+    defines: tuple[str, ...] = ("-DLOWBIT_HOST_MODEL",)
+
+    def mutants(self) -> list[Mutant]:
+        return [m for text in self.texts for m in cpp_mutants(Path(text).name, read(text))]
+
+    def numbers(self) -> dict[str, int]:
+        """Mutant -> its number in the program; 0 is the kernel as it is."""
+        return {mutant.id: number for number, mutant in enumerate(self.mutants(), 1)}
+
+    # ---- verdicts ----
+
+    def hunt(self, ids: list[str]) -> Iterator[tuple[str, Kill | None]]:
+        """The first kill of each, builds and seeds in order; None for what survives them all."""
+        numbers = {"": 0, **self.numbers()}
+        _tree_with_mutants(self)
+        with ThreadPoolExecutor(CORES) as pool:
+            list(pool.map(lambda flavour: build(self, flavour), self.seeds))
+            yield from zip(ids, pool.map(self._hunt, map(numbers.get, ids)), strict=True)
+
+    def _hunt(self, number: int) -> Kill | None:
+        crash = None
+        for flavour, most in self.seeds.items():
+            kill = self._hunt_in(flavour, most, number)
+            if kill is not None and not kill.words.startswith("exit status"):
+                return kill
+            # A crash in passing says little; the builds to come say where it went wrong.
+            crash = crash or kill
+        return crash
+
+    def _hunt_in(self, flavour: str, most: int, number: int) -> Kill | None:
+        first = 1
+        while first <= most:  # twice as many each time: few seeds to repeat the kill
+            words = run(build(self, flavour), number, first, first)
+            if words is not None:
+                return Kill(flavour, (first, first), words)
+            first *= 2
+        return None
+
+    def replay(self, kills: dict[str, Kill]) -> Iterator[tuple[str, str | None]]:
+        """What each says now of the build and seeds that killed it."""
+        numbers = self.numbers()
+        for flavour in dict.fromkeys(kill.build for kill in kills.values()):
+            build(self, flavour)
+
+        def again(item: tuple[str, Kill]) -> str | None:
+            id, kill = item
+            return run(build(self, kill.build), numbers[id], *kill.seeds)
+
+        with ThreadPoolExecutor(CORES) as pool:
+            yield from zip(kills, pool.map(again, kills.items()), strict=True)
+
+
+def read(text: str) -> str:
+    return (ROOT / text).read_text()
+
+
+# ---- building ----
+
+
+@cache
+def build(program: Program, flavour: str) -> Path:
+    """The executable with all mutants; compiled once for what the compiler reads."""
+    tree = _tree_with_mutants(program)
+    command = _compiler(program, flavour, tree)
+    read_by_compiler = subprocess.run([*command, "-E", "-P"], capture_output=True, check=True)
+    key = hashlib.sha256(repr(command).encode() + read_by_compiler.stdout).hexdigest()[:20]
+    made = CACHE / f"{Path(program.check).stem}-{flavour}-{key}"
+    if not made.is_file():
+        unfinished = made.with_suffix(f".{os.getpid()}")
+        done = subprocess.run([*command, "-o", unfinished], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        unfinished.replace(made)
+    return made
+
+
+def _compiler(program: Program, flavour: str, tree: Path) -> list[str]:
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    assert compiler is not None, "a C++ compiler must be installed"
+    include = [f"-I{tree / folder}" for folder in program.include]
+    flags = [flag for flag in builder.FLAVOURS[flavour] if flag != "-g"]  # a report's words do
+    flags += ["-std=c++20", "-w", "-Wno-psabi", "-ffp-contract=off"]
+    return [compiler, *flags, *program.defines, *include, str(tree / program.check)]
+
+
+@cache
+def _tree_with_mutants(program: Program) -> Path:
+    """A copy of the sources, the program's texts with their mutants in it."""
+    tree = CACHE / Path(program.check).stem
+    shutil.rmtree(tree, ignore_errors=True)
+    for folder in ("csrc", "examples/cuda", "tests/host_sim", "tests/mutation"):
+        ignored = shutil.ignore_patterns("*.py", "*.json", "__pycache__")
+        shutil.copytree(ROOT / folder, tree / folder, ignore=ignored)
+    numbers = program.numbers()
+    (tree / "mutant.h").write_text(PRELUDE)
+    for text in program.texts:
+        mutants = cpp_mutants(Path(text).name, read(text))
+        numbered = {numbers[mutant.id]: mutant.change for mutant in mutants}
+        include = f'#include "{tree / "mutant.h"}"\n'
+        (tree / text).write_text(include + with_all(read(text), numbered))
+    return tree
+
+
+# ---- running ----
+
+
+def run(program: Path, number: int, first: int, count: int) -> str | None:
+    """What a run of these seeds says about the mutant's mistake; None where it sees none."""
+    environment = {
+        **os.environ,
+        VARIABLE: str(number),
+        # The leak checker's own exit status would hide that of the program.
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "TSAN_OPTIONS": "halt_on_error=1",
+    }
+    try:
+        done = subprocess.run(
+            [program, str(first), str(count)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT + count * TIMEOUT_OF_A_SEED,
+        )
+    except subprocess.TimeoutExpired:
+        return "no end"
+    return None if done.returncode == 0 else _words(done.stdout + done.stderr, done.returncode)
+
+
+_REPORTS = (
+    r"ERROR: AddressSanitizer: ([\w-]+)",
+    r"runtime error: ([^\n]+)",
+    r"ThreadSanitizer: ([\w ]+)",
+    r"what\(\):\s+([^\n]+)",
+    r"(wrong value)",
+)
+
+
+def _words(output: str, status: int) -> str:
+    """The first words of the report, without numbers, which other compilers may have others of."""
+    for pattern in _REPORTS:
+        if found := re.search(pattern, output):
+            words = re.sub(r"0x[0-9a-f]+|\d+", "#", found[1]).strip()
+            return " ".join(words.split()[:12])
+    return f"exit status {status}"
