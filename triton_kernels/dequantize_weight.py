@@ -1,8 +1,7 @@
 """dequantize_weight in Triton: tiles of rows by columns; each word of codes is loaded once.
 
-Compiled without the fusion of multiplication and addition, because the value rule rounds after
-each. Scales of 8 bits are read as bytes and decoded by their bits: Triton has e4m3 from sm_89 on
-only, and no e8m0.
+Scales of 8 bits are read as bytes and decoded by their bits: Triton has e4m3 from sm_89 on only,
+and no e8m0.
 """
 
 import torch
@@ -11,7 +10,7 @@ import triton.language as tl
 
 TILE = 2048  # weights of a program: 16 a thread
 MAX_COLUMNS = 512
-MIN_COLUMNS = tl.constexpr(32)  # a word of the narrowest plane
+MIN_COLUMNS = 32  # a word of the narrowest plane
 
 # The zero kinds of a weight format.
 NONE, MIDPOINT, CODE, VALUE = (tl.constexpr(kind) for kind in range(4))
@@ -68,13 +67,25 @@ def _load_stored(pointers, mask, ENCODING: tl.constexpr):
 
 
 @triton.jit
+def _multiply(a, b):
+    """a * b rounded, as the value rule has it, whatever is added to it.
+
+    The option enable_fp_fusion=False is not enough: the ptxas of triton 3.6 fuses mul.rn.f32x2 and
+    add.rn.f32x2 on sm_100 and sm_120 all the same.
+    """
+    return tl.inline_asm_elementwise(
+        "mul.rn.f32 $0, $1, $2;", "=f,f,f", [a, b], tl.float32, is_pure=True, pack=1
+    )
+
+
+@triton.jit
 def _spread(runs, RUN: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """One value a run of columns -> one a column."""
     columns = tl.broadcast_to(runs[:, :, None], (ROWS, COLUMNS // RUN, RUN))
     return tl.reshape(columns, (ROWS, COLUMNS))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 def _dequantize_weight_kernel(
     qweight, scales, zeros, table, s0, out, n, k,
     qweight_stride, scales_stride, zeros_stride, s0_stride, block_n,
@@ -86,7 +97,9 @@ def _dequantize_weight_kernel(
     first = tl.program_id(0) % num_tiles * COLUMNS
     # Indices are compared with what is left: their sums may be beyond 2**31 in the last tiles.
     inside = tl.arange(0, ROWS) < n - first_row
-    rows = (first_row + tl.arange(0, ROWS)).to(tl.int64)
+    rows = first_row + tl.arange(0, ROWS)
+    blocks = (rows // block_n).to(tl.int64)[:, None]  # dividing 64 bits is slow
+    rows = rows.to(tl.int64)
 
     codes = _load_codes(qweight + rows * qweight_stride, inside, first, k, BITS, ROWS, COLUMNS)
     numbers = _small_integer_to_float(codes) if table is None else tl.load(table + codes)
@@ -95,7 +108,6 @@ def _dequantize_weight_kernel(
     starts = tl.arange(0, COLUMNS // RUN) * RUN
     mask = inside[:, None] & (starts < k - first)[None, :]
     groups = ((first + starts) // BLOCK_K)[None, :]
-    blocks = (rows // block_n)[:, None]
     scale = _load_stored(scales + blocks * scales_stride + groups, mask, ENCODING)
     if s0 is not None:
         scale *= tl.load(s0 + rows * s0_stride, inside, other=0)[:, None]
@@ -106,7 +118,7 @@ def _dequantize_weight_kernel(
         numbers -= 1 << (BITS - 1)
     if ZERO_KIND == CODE:
         numbers -= _spread(zero, RUN, ROWS, COLUMNS)
-    weights = numbers * _spread(scale, RUN, ROWS, COLUMNS)
+    weights = _multiply(numbers, _spread(scale, RUN, ROWS, COLUMNS))
     if ZERO_KIND == VALUE:
         weights += _spread(zero, RUN, ROWS, COLUMNS)
 
@@ -133,7 +145,7 @@ def dequantize_weight(
     n, k = out.shape
     if n == 0:
         return
-    columns = max(MIN_COLUMNS.value, min(MAX_COLUMNS, triton.next_power_of_2(k)))
+    columns = max(MIN_COLUMNS, min(MAX_COLUMNS, triton.next_power_of_2(k)))
     rows = TILE // columns
     # A block_k for each k of a weight without groups would compile a kernel for each.
     block_k = min(block_k, triton.next_power_of_2(k))
@@ -160,5 +172,5 @@ def dequantize_weight(
             ENCODING=encoding,
             ROWS=rows,
             COLUMNS=columns,
-            enable_fp_fusion=False,
+            enable_fp_fusion=False,  # triton 3.9 warns where it is left out
         )

@@ -99,4 +99,5 @@ def _triton_missing(device: torch.device) -> str | None:
 add_backend(Backend("reference", None, 0, lambda device: None))
 add_backend(Backend("cpu", "cpu", 20, _library_missing("_ops_cpu")))
 add_backend(Backend("cuda", "cuda", 20, _cuda_missing))
+# Below cuda: its first call of a kind compiles, and each launch goes through Python.
 add_backend(Backend("triton", "cuda", 10, _triton_missing))

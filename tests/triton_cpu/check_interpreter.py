@@ -46,6 +46,10 @@ def arithmetic_kernel(source, other, target, SIZE: tl.constexpr, NAME: tl.conste
         c = tl.clamp(a, -tl.abs(b), tl.abs(b))
     elif NAME == "clamp but NaN":
         c = tl.clamp(a, -tl.abs(b), tl.abs(b), propagate_nan=tl.PropagateNan.ALL)
+    elif NAME == "assembly":
+        c = tl.inline_asm_elementwise(
+            "mul.rn.f32 $0, $1, $2;", "=f,f,f", [a, b], tl.float32, is_pure=True, pack=1
+        )
     elif NAME == "fma":
         c = tl.fma(a, b, b)
     else:
@@ -229,6 +233,7 @@ PROBES = {
     "fma of float32": fma(FLOAT32),
     "fma of float16": fma(FLOAT16),
     "fma of bfloat16": fma(BF16),
+    "inline assembly": arithmetic("assembly", FLOAT32, lambda a, b: a * b),
     "sum of bfloat16": reduce("sum", torch.sum),
     "max of bfloat16": reduce("max", torch.max),
     "scan of bfloat16": reduce("cumsum", lambda x: x.cumsum(0)),

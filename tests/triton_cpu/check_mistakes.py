@@ -22,7 +22,7 @@ def weights():
     of_bytes = (
         random_weight(5, 530, 3, block=(2, 33), kind="value", scales=E4M3, zeros=torch.float16),
         random_weight(65, 30, 4, block=(1, 30), kind="midpoint", scales=E8M0),
-        random_weight(9, 1100, 2, block=(1, 8), kind="none", table=True, scales=E8M0),
+        random_weight(5, 1100, 2, block=(1, 8), kind="none", table=True, scales=E8M0),
     )
     for weight in of_bytes:
         extremes = torch.tensor([0x7F, 0xFF, 0], dtype=torch.uint8)  # NaN, NaN, 0 or 2**-127

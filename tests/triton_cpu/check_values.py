@@ -14,8 +14,8 @@ from lowbit.ops.dequantize_weight import OUT_DTYPES
 from tests.weight_cases import assert_same_bits, random_weight
 
 pytestmark = pytest.mark.usefixtures("interpreted")
-# The others run with -m slow. Five is no divisor of any cycle in the list of cases.
-STRIDE = 5
+# Every so many cases run by default, the others with -m slow.
+STRIDE = 8
 KERNELS = [op for op in registry.OPS.values() if any(r.backend == "triton" for r in op.rows)]
 EVERY_CASE = [
     pytest.param(op.name, case, marks=[] if number % STRIDE == 0 else pytest.mark.slow)
@@ -48,7 +48,7 @@ def weights(draw):
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(weight=weights(), dtype=st.sampled_from(OUT_DTYPES))
 def test_every_format(interpreted, weight, dtype):
     with registry.use_backend(interpreted):

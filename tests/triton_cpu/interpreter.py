@@ -26,6 +26,8 @@ CODED = {
 }
 ROUNDED = {**CODED, tl.float16: (torch.float16, None)}
 BITS_OF_SIZE = {1: (torch.uint8, np.uint8), 2: (torch.int16, np.uint16)}
+# Inline assembly by its text: what it computes.
+INLINE_ASM = {"mul.rn.f32 $0, $1, $2;": np.multiply}
 STOCK = {
     name: getattr(InterpreterBuilder, name)
     for name in ("binary_op", "unary_op", "ternary_op", "cast_impl", "create_fma", "create_dot")
@@ -166,6 +168,18 @@ def get_bf16(self, value):
     return self.cast_impl(self.get_fp32(value), tl.bfloat16)
 
 
+class _Results(tuple):
+    def get_result(self, index):
+        return self[index]
+
+
+def create_inline_asm(self, text, constraints, arguments, types, is_pure, pack):
+    if text not in INLINE_ASM:
+        raise NotImplementedError(f"inline assembly must be in INLINE_ASM, got {text!r}")
+    result = INLINE_ASM[text](*map(values, arguments))
+    return _Results([TensorHandle(encode(result, types[0].scalar), types[0].scalar)])
+
+
 def apply(self, input):
     """Reductions and scans: of float32 in place of the coded types."""
     if not isinstance(input, tuple):
@@ -186,7 +200,7 @@ def _retyped(tensor, dtype):
 
 BUILDER_METHODS = (
     binary_op, unary_op, ternary_op, cast_impl, create_fp_to_fp, create_fma, create_dot,
-    create_minnumf, create_maxnumf, create_clampf, get_bf16,
+    create_minnumf, create_maxnumf, create_clampf, create_inline_asm, get_bf16,
 )  # fmt: skip
 CORRECTIONS = {method.__name__: (InterpreterBuilder, method) for method in BUILDER_METHODS}
 CORRECTIONS["apply"] = (interpreter.ReduceScanOpInterface, apply)

@@ -1,0 +1,86 @@
+"""The Triton kernels, compiled for each architecture, keep their limits; run by test_triton.py."""
+
+import importlib
+import itertools
+
+import pytest
+import torch
+from triton.compiler.errors import CompilationError
+
+from lowbit import registry
+from tests.facts.cubins import ARCHS
+from tests.facts.verdict import failures
+from tests.triton_cpu.ahead_of_time import compiling_for, facts_of
+from tests.triton_cpu.limits import LIMITS
+from tests.triton_cpu.mistakes import Mistake, mistaken
+
+
+def every_call():
+    """By default the first call on each architecture, and on each one of the next three."""
+    for limits in LIMITS:
+        for (i, call), (j, arch) in itertools.product(enumerate(limits.calls), enumerate(ARCHS)):
+            marks = [] if i in (0, 1 + j % 3) else pytest.mark.slow
+            yield pytest.param(limits.entry, call, arch, marks=marks, id=f"{call}-sm_{arch}")
+
+
+DEQUANTIZE = LIMITS[0]
+OF_BYTES, ALIGNED = DEQUANTIZE.calls[0], DEQUANTIZE.calls[2]
+
+
+def launch(call, arch, out=None):
+    """The kernels that the op's launcher compiles for a call."""
+    args = call.make()
+    out = registry.OPS[call.op].allocate(*args) if out is None else out
+    with compiling_for(arch) as kernels:
+        importlib.import_module(f"lowbit.ops.{call.op}").run_triton(*args, out)
+    return kernels
+
+
+def verdict(entry, call, arch, **options) -> str:
+    return "\n\n".join(failures(arch, map(facts_of, launch(call, arch, **options)), [entry]))
+
+
+def test_every_kernel_has_limits():
+    ops = {op.name for op in registry.OPS.values() if any(r.backend == "triton" for r in op.rows)}
+    assert ops == {limits.entry.source for limits in LIMITS}
+
+
+@pytest.mark.parametrize(("entry", "call", "arch"), list(every_call()))
+def test_limits(entry, call, arch):
+    found = verdict(entry, call, arch)
+    assert not found, found
+
+
+# ---- the checks fail on mistakes ----
+
+
+def test_arguments_are_specialised_as_in_a_launch():
+    """An output that is not aligned to 16 bytes is stored in smaller pieces."""
+    out = torch.empty(64 * 4096 + 1)[1:].view(64, 4096)
+    assert "STG.128 is required, got none" in verdict(DEQUANTIZE.entry, ALIGNED, "90a", out=out)
+
+
+MULTIPLICATION = "weights = _multiply(numbers, _spread(scale, RUN, ROWS, COLUMNS))"
+FUSED = "factor = _spread(scale, RUN, ROWS, COLUMNS); weights = tl.fma(numbers, factor, factor)"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "sentence"),
+    [
+        (MULTIPLICATION, FUSED, "FFMA is forbidden, got some"),
+        ('"mul.rn.f32 $0', '"mul.rn.ftz.f32 $0', "FMUL.FTZ is forbidden, got some"),
+        ("ROWS=rows", "ROWS=8 * rows", "registers must be at most 64, got"),
+        ("ROWS=rows", "ROWS=rows, maxnreg=24", "spill stores must be at most 0, got"),
+    ],
+)
+def test_a_mistake_is_told(right, wrong, sentence, tmp_path):
+    with mistaken(Mistake(DEQUANTIZE.entry.source, sentence, right, wrong), tmp_path):
+        text = verdict(DEQUANTIZE.entry, OF_BYTES, "80")
+    assert sentence in text
+
+
+def test_stored_e4m3_would_not_compile_everywhere(tmp_path):
+    right = "scales.view(torch.uint8) if encoding else scales"
+    mistake = Mistake(DEQUANTIZE.entry.source, "e4m3 as such", right, "scales")
+    with mistaken(mistake, tmp_path), pytest.raises(CompilationError, match="fp8e4nv"):
+        launch(OF_BYTES, "80")
