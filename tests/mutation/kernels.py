@@ -1,6 +1,7 @@
 """Every kernel text and what judges its mutants."""
 
 from tests.mutation.programs import Program
+from tests.mutation.triton_kernel import TritonKernel
 
 _EXAMPLES = ("csrc", "examples/cuda")
 
@@ -31,4 +32,5 @@ KERNELS = {
         include=_EXAMPLES,
         seeds={"plain": 128, "asan": 16, "tsan": 4},
     ),
+    "triton_dequantize_weight": TritonKernel("dequantize_weight"),
 }

@@ -32,8 +32,14 @@ class Program:
     include: tuple[str, ...] = ("csrc",)
     defines: tuple[str, ...] = ("-DLOWBIT_HOST_MODEL",)
 
+    @property
+    def missing(self) -> str | None:
+        """What it takes to judge and is not there."""
+        found = shutil.which(os.environ.get("CXX", "g++"))
+        return None if found else "no C++ compiler is installed; set CXX"
+
     def mutants(self) -> list[Mutant]:
-        return [m for text in self.texts for m in cpp_mutants(Path(text).name, read(text))]
+        return [m for text in self.texts for m in cpp_mutants(text, read(text))]
 
     def numbers(self) -> dict[str, int]:
         """Mutant -> its number in the program; 0 is the kernel as it is."""
@@ -107,7 +113,6 @@ def build(program: Program, flavour: str) -> Path:
 
 def _compiler(program: Program, flavour: str, tree: Path) -> list[str]:
     compiler = shutil.which(os.environ.get("CXX", "g++"))
-    assert compiler is not None, "a C++ compiler must be installed"
     include = [f"-I{tree / folder}" for folder in program.include]
     flags = [flag for flag in builder.FLAVOURS[flavour] if flag != "-g"]  # a report's words do
     flags += ["-std=c++20", "-w", "-Wno-psabi", "-ffp-contract=off"]
@@ -125,7 +130,7 @@ def _tree_with_mutants(program: Program) -> Path:
     numbers = program.numbers()
     (tree / "mutant.h").write_text(PRELUDE)
     for text in program.texts:
-        mutants = cpp_mutants(Path(text).name, read(text))
+        mutants = cpp_mutants(text, read(text))
         numbered = {numbers[mutant.id]: mutant.change for mutant in mutants}
         include = f'#include "{tree / "mutant.h"}"\n'
         (tree / text).write_text(include + with_all(read(text), numbered))
