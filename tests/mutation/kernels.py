@@ -3,6 +3,7 @@
 from tests.mutation.programs import Program
 from tests.mutation.triton_kernel import TritonKernel
 
+_CPU = ("csrc", "csrc/cpu", "tests/host_sim")
 _EXAMPLES = ("csrc", "examples/cuda")
 
 KERNELS = {
@@ -31,6 +32,21 @@ KERNELS = {
         texts=("examples/cuda/tiled_gemm_sm90.cuh",),
         include=_EXAMPLES,
         seeds={"plain": 128, "asan": 16, "tsan": 4},
+    ),
+    # All instruction sets share these texts: the plain loops are enough.
+    "cpu_decode_weight": Program(
+        check="tests/mutation/check_decode_weight.cpp",
+        texts=("csrc/cpu/decode_weight.inl", "csrc/cpu/dequantize_weight.inl"),
+        include=_CPU,
+        defines=("-DLOWBIT_SCALAR_ONLY",),
+        seeds={"plain": 256, "asan": 64},
+    ),
+    "cpu_prepack_weight": Program(
+        check="tests/mutation/check_prepack_weight.cpp",
+        texts=("csrc/cpu/prepack_weight.inl",),
+        include=_CPU,
+        defines=("-DLOWBIT_SCALAR_ONLY",),
+        seeds={"plain": 128, "asan": 32},
     ),
     "triton_dequantize_weight": TritonKernel("dequantize_weight"),
 }

@@ -116,7 +116,8 @@ def _compiler(program: Program, flavour: str, tree: Path) -> list[str]:
     include = [f"-I{tree / folder}" for folder in program.include]
     flags = [flag for flag in builder.FLAVOURS[flavour] if flag != "-g"]  # a report's words do
     flags += ["-std=c++20", "-w", "-Wno-psabi", "-ffp-contract=off"]
-    return [compiler, *flags, *program.defines, *include, str(tree / program.check)]
+    flags += ["-include", str(tree / "mutant.h"), *program.defines, *include]
+    return [compiler, *flags, str(tree / program.check)]
 
 
 @cache
@@ -132,8 +133,7 @@ def _tree_with_mutants(program: Program) -> Path:
     for text in program.texts:
         mutants = cpp_mutants(text, read(text))
         numbered = {numbers[mutant.id]: mutant.change for mutant in mutants}
-        include = f'#include "{tree / "mutant.h"}"\n'
-        (tree / text).write_text(include + with_all(read(text), numbered))
+        (tree / text).write_text(with_all(read(text), numbered))
     return tree
 
 
