@@ -1,9 +1,7 @@
 """The CUDA texts on the host model: values against the reference, bounds, and seeded mistakes."""
 
-import os
 import re
 import shutil
-import subprocess
 
 import pytest
 import torch
@@ -12,7 +10,7 @@ import lowbit
 from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_DTYPES, ZERO_KINDS
 from lowbit.formats.weights import QuantizedWeight
 from lowbit.ops.dequantize_weight import OUT_DTYPES
-from tests.host_sim import backend, builder
+from tests.host_sim import backend, builder, runner
 from tests.weight_cases import assert_same_bits, random_weight
 
 SHAPES = ((1, 1), (1, 40), (3, 33), (5, 64), (2, 257), (7, 24))
@@ -116,20 +114,13 @@ def test_refusals(set_seed, sentence):
 # ---- bounds and seeded mistakes, in a program without torch ----
 
 
-def run(program, first: int, count: int) -> subprocess.CompletedProcess:
-    # The leak checker's own exit status would hide that of the program.
-    environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
-    command = [program, str(first), str(count)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
-
-
 # A seed takes 3 ms, 40 ms and 150 ms.
 SEEDS = {"plain": 400, "asan": 60, "tsan": 8}
 
 
 @pytest.mark.parametrize("flavour", builder.FLAVOURS)
 def test_random_cases(flavour):
-    done = run(builder.build_program("check_dequantize_weight", flavour), 1, SEEDS[flavour])
+    done = runner.run(builder.build_program("check_dequantize_weight", flavour), 1, SEEDS[flavour])
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -184,6 +175,6 @@ def test_seeded_mistake_is_caught(mistake, tmp_path):
     program = builder.build_program(
         "check_dequantize_weight", flavour, tmp_path / "csrc", bits_only
     )
-    done = run(program, 1, 400)
+    done = runner.run(program, 1, 400)
     assert done.returncode != 0
     assert words in done.stdout + done.stderr

@@ -17,23 +17,23 @@ void require_matrix(const char* op, const char* argument, const Tensor& t, Devic
   require_dense_rows(op, argument, t);
 }
 
+// Distance of rows; of a single row or of empty ones it means nothing, and torch may say anything.
+int64_t operand_stride(const Tensor& t) {
+  return t.size(0) <= 1 || t.size(1) == 0 ? t.size(1) : t.stride(0);
+}
+
 // A or B: copies move 16 bytes, within one row and from an aligned address.
 const uint16_t* read_operand(const char* op, const char* argument, const Tensor& t, Device device) {
   require_matrix(op, argument, t, device);
   LOWBIT_CHECK(t.size(1) % 8 == 0, op, argument, "have a multiple of 8 columns", t.size(1),
                "; pad both operands with zeros");
-  LOWBIT_CHECK(t.size(0) <= 1 || t.stride(0) % 8 == 0, op, argument,
-               "have rows a multiple of 8 elements apart", t.stride(0), "; call .contiguous()");
+  LOWBIT_CHECK(operand_stride(t) % 8 == 0, op, argument, "have rows a multiple of 8 elements apart",
+               t.stride(0), "; call .contiguous()");
   const void* data = input_pointer(op, argument, t);
   const auto misaligned = reinterpret_cast<uintptr_t>(data) % 16;
   LOWBIT_CHECK(misaligned == 0, op, argument, "start on 16 bytes", misaligned,
                " behind them; clone it");
   return static_cast<const uint16_t*>(data);
-}
-
-// Rows of a single one are as far apart as the copy engine wants them.
-int64_t operand_stride(const Tensor& t) {
-  return t.size(0) <= 1 || t.size(1) == 0 ? t.size(1) : t.stride(0);
 }
 
 TiledGemmParams read_tiled_gemm(const char* op, const Tensor& a, const Tensor& b, const Tensor& c,

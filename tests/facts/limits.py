@@ -55,7 +55,7 @@ _GEMM = 4096
 
 
 def _tiled_gemm() -> Iterator[Entry]:
-    """A quarter of a multiprocessor issues one instruction at a clock and takes 8 clocks (A100) or at
+    """A quarter of a multiprocessor issues one instruction a clock and takes 8 clocks (A100) or at
     least 16 (8.9, 12.0) for an HMMA, 32 for 128 columns of an HGMMA: half of them may be issued.
     The small tile, whose addresses serve half as many MMA, may have three quarters.
     """

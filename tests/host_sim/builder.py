@@ -25,7 +25,7 @@ _COMMON = (
     "-ffp-contract=off",
     "-DLOWBIT_HOST_MODEL",
 )
-# Three builds, for three kinds of mistakes: wrong values under many schedules; accesses out of
+# Three builds for three kinds of mistakes: wrong values under many schedules; accesses out of
 # bounds or misaligned; accesses that nothing orders, whatever the schedule.
 FLAVOURS = {
     "plain": ("-O2",),

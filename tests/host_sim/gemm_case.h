@@ -37,11 +37,13 @@ struct GemmCase {
   std::unique_ptr<uint16_t[]> c;
   int64_t c_offset = 0, c_count = 0;
 
-  // Tiles have at most `tile_m` x `tile_n`: extents up to a little more than two of them.
-  GemmCase(uint64_t seed, int64_t tile_m, int64_t tile_n) : random{std::mt19937_64(seed)} {
-    problem.m = extent(tile_m);
-    problem.n = extent(tile_n);
-    problem.k = 8 * (random.below(4) ? random.between(1, 12) : random.between(1, 60));
+  // For the smaller tile of a kernel: extents of C up to a little more than two of them, and steps
+  // of K that go round its ring of stages up to three times.
+  template <typename Tile>
+  GemmCase(uint64_t seed, Tile) : random{std::mt19937_64(seed)} {
+    problem.m = extent(Tile::kTileM);
+    problem.n = extent(Tile::kTileN);
+    problem.k = 8 * random.between(1, (random.below(2) ? 3 : 1) * Tile::kStages * Tile::kTileK / 8);
     problem.multiprocessors = random.below(2) ? 1 : 64;  // for either tile
     a = operand(problem.m);
     b = operand(problem.n);

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <memory>
 #include <random>
 #include <vector>
@@ -29,7 +30,12 @@ int check_seeds(int argc, char** argv, const Check& check) {
   const uint64_t count = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 100;
   for (uint64_t seed = first; seed < first + count; ++seed) {
     model::settings.seed = seed;
-    check(seed);
+    try {
+      check(seed);
+    } catch (const std::exception& error) {
+      std::printf("seed %lu: %s\n", seed, error.what());
+      return 1;
+    }
   }
   std::printf("%lu seeds ok\n", count);
   return 0;

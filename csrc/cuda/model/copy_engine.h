@@ -55,7 +55,7 @@ inline void report(const Stretches& stretches) {
 }
 
 // To shared memory of `target`, of which `bytes` arrive at its mbarrier.
-inline void copy_to_shared(Block& target, Stretches stretches, const void* mbarrier,
+inline void copy_to_shared(Block& target, const Stretches& stretches, const void* mbarrier,
                            uint32_t bytes) {
   touch(stretches);
   const Unwatched unwatched;
@@ -65,7 +65,7 @@ inline void copy_to_shared(Block& target, Stretches stretches, const void* mbarr
   for (const Stretch& s : stretches) std::memset(s.dst, kGarbage, s.bytes);
   const std::shared_ptr<char> issued(new char);
   release(issued.get());
-  start_operation([&target, stretches = std::move(stretches), mbarrier, bytes, issued] {
+  start_operation([&target, stretches, mbarrier, bytes, issued] {
     move_bytes(stretches);
     target.copy_engine.run([&] {
       acquire(issued.get());
@@ -81,7 +81,7 @@ inline void copy_to_shared(Block& target, Stretches stretches, const void* mbarr
 
 // From shared to global memory, in the thread's open bulk group. The engine reads through the async
 // proxy: what threads wrote must have been fenced.
-inline void copy_to_global(Stretches stretches) {
+inline void copy_to_global(const Stretches& stretches) {
   touch(stretches);
   const Unwatched unwatched;
   maybe_switch();
@@ -90,7 +90,7 @@ inline void copy_to_global(Stretches stretches) {
   ++thread.bulk_stores_open;
   thread.bulk_stores.push_back({thread.bulk_groups, false});
   const size_t number = thread.bulk_stores.size() - 1;
-  start_operation([&thread, &source, stretches = std::move(stretches), number] {
+  start_operation([&thread, &source, stretches, number] {
     move_bytes(stretches);
     source.copy_engine.run([&] {
       acquire(&source.async_proxy_key);

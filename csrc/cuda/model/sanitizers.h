@@ -87,10 +87,15 @@ inline void forget_pages([[maybe_unused]] void* address, [[maybe_unused]] size_t
 // nothing else.
 class Engine {
  public:
-  Engine() = default;
+  // Made before the threads run: a fiber comes after all that its maker did.
+  Engine() {
+#if LOWBIT_MODEL_TSAN
+    fiber_ = __tsan_create_fiber(0);
+#endif
+  }
   ~Engine() {
 #if LOWBIT_MODEL_TSAN
-    if (fiber_ != nullptr) __tsan_destroy_fiber(fiber_);
+    __tsan_destroy_fiber(fiber_);
 #endif
   }
   Engine(const Engine&) = delete;
@@ -102,7 +107,6 @@ class Engine {
   [[gnu::no_sanitize("thread"), gnu::noinline]] void run(
       [[maybe_unused]] const Accesses& accesses) {
 #if LOWBIT_MODEL_TSAN
-    if (fiber_ == nullptr) fiber_ = __tsan_create_fiber(0);
     void* caller = __tsan_get_current_fiber();
     __tsan_switch_to_fiber(fiber_, __tsan_switch_to_fiber_no_sync);
     accesses();
