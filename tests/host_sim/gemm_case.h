@@ -38,12 +38,14 @@ struct GemmCase {
   int64_t c_offset = 0, c_count = 0;
 
   // For the smaller tile of a kernel: extents of C up to a little more than two of them, and steps
-  // of K that go round its ring of stages up to three times.
+  // of K that go round its ring of stages up to three times; now and then nine times, so that an
+  // arrival too many or too few in each round makes one round of seven or eight.
   template <typename Tile>
   GemmCase(uint64_t seed, Tile) : random{std::mt19937_64(seed)} {
     problem.m = extent(Tile::kTileM);
     problem.n = extent(Tile::kTileN);
-    problem.k = 8 * random.between(1, (random.below(2) ? 3 : 1) * Tile::kStages * Tile::kTileK / 8);
+    const int64_t rounds = random.below(16) == 0 ? 9 : random.below(2) ? 3 : 1;
+    problem.k = 8 * random.between(1, rounds * Tile::kStages * Tile::kTileK / 8);
     problem.multiprocessors = random.below(2) ? 1 : 64;  // for either tile
     a = operand(problem.m);
     b = operand(problem.n);

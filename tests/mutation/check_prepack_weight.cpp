@@ -81,13 +81,16 @@ std::vector<uint32_t> expected_rows(const Weight& weight) {
   return rows;
 }
 
+// The words before `end` are there, and those from it on as they were.
 void compare(const char* what, const WeightFormat& f, const int32_t* got,
-             const std::vector<uint32_t>& want) {
-  for (size_t i = 0; i < want.size(); ++i) {
-    if (static_cast<uint32_t>(got[i]) == want[i]) continue;
+             const std::vector<uint32_t>& want, int64_t end) {
+  for (int64_t i = 0; i < static_cast<int64_t>(want.size()); ++i) {
+    const auto word = static_cast<uint32_t>(got[i]);
+    const uint32_t wanted = i < end ? want[static_cast<size_t>(i)] : kUntouched;
+    if (word == wanted) continue;
     std::printf(
-        "wrong value: %s, %d bits, n %ld, k %ld, block_k %ld, word %zu: got %x, expected %x\n",
-        what, f.bits, f.n, f.k, f.block_k, i, static_cast<uint32_t>(got[i]), want[i]);
+        "wrong value: %s, %d bits, n %ld, k %ld, block_k %ld, word %ld: got %x, expected %x\n",
+        what, f.bits, f.n, f.k, f.block_k, i, word, wanted);
     std::exit(1);
   }
 }
@@ -98,20 +101,27 @@ std::unique_ptr<int32_t[]> untouched(size_t count) {
   return words;
 }
 
-// Panels in two parts, into memory as long as the result; then back.
+// In two parts, as two threads would do it: neither touches what is the other's, nor the memory
+// behind the result.
 void check_case(int bits, Random& random) {
   const Weight weight(bits, random, kMost);
   const WeightFormat& f = weight.view.format;
   const std::vector<uint32_t> panels = expected_panels(weight), rows = expected_rows(weight);
-  const int64_t count = panel_count(f), middle = random.below(count + 1);
   const auto packed = untouched(panels.size()), unpacked = untouched(rows.size());
-  const int64_t stride = weight.view.qweight_stride;
-  text::prepack_panels(f, weight.view.qweight, stride, packed.get(), middle, count);
-  text::prepack_panels(f, weight.view.qweight, stride, packed.get(), 0, middle);
-  compare("prepack", f, packed.get(), panels);
-  text::unpack_panels(f, packed.get(), unpacked.get(), middle, count);
-  text::unpack_panels(f, packed.get(), unpacked.get(), 0, middle);
-  compare("unpack", f, unpacked.get(), rows);
+  const int64_t count = panel_count(f), middle = random.below(count + 1);
+  int64_t begin = 0;
+  for (int64_t end : {middle, count}) {
+    text::prepack_panels(f, weight.view.qweight, weight.view.qweight_stride, packed.get(), begin,
+                         end);
+    compare("prepack", f, packed.get(), panels, end * panel_words(f));
+    begin = end;
+  }
+  begin = 0;
+  for (int64_t end : {middle, count}) {
+    text::unpack_panels(f, packed.get(), unpacked.get(), begin, end);
+    compare("unpack", f, unpacked.get(), rows, end * kPanelRows * row_words(f.k, f.bits));
+    begin = end;
+  }
 }
 
 }  // namespace

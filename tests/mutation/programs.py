@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,8 @@ from tests.mutation.schemata import PRELUDE, VARIABLE, with_all
 ROOT = builder.ROOT
 CACHE = ROOT / "build" / "mutation"
 CORES = 2
-# Seconds that only a run without an end takes, be the machine as busy as it may.
-TIMEOUT, TIMEOUT_OF_A_SEED = 20, 5
+# Of the processor: only a run without an end takes as many, be the machine as busy as it may.
+SECONDS, SECONDS_OF_A_SEED = 4, 4
 
 
 @dataclass(frozen=True)
@@ -149,16 +150,15 @@ def run(program: Path, number: int, first: int, count: int) -> str | None:
         "ASAN_OPTIONS": "detect_leaks=0",
         "TSAN_OPTIONS": "halt_on_error=1",
     }
-    try:
-        done = subprocess.run(
-            [program, str(first), str(count)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT + count * TIMEOUT_OF_A_SEED,
-        )
-    except subprocess.TimeoutExpired:
+    limit = SECONDS + SECONDS_OF_A_SEED * count
+    done = subprocess.run(
+        ["sh", "-c", f'ulimit -t {limit}; exec "$@"', "sh", program, str(first), str(count)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode == -signal.SIGXCPU or done.returncode == -signal.SIGKILL:
         return "no end"
     return None if done.returncode == 0 else _words(done.stdout + done.stderr, done.returncode)
 
