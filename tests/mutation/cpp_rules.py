@@ -65,7 +65,7 @@ _BEFORE_STATEMENT = {";", "{", "}", ")", "else", ":"}
 def cpp_mutants(file: str, text: str) -> list[Mutant]:
     cpp = CppText(text)
     located = []
-    for change in dict.fromkeys([*_calls(cpp), *_resets(cpp), *_conditions(cpp)]):
+    for change in dict.fromkeys([*_calls(cpp), *_resets(cpp), *_fillings(cpp), *_conditions(cpp)]):
         token = next(i for i, t in enumerate(cpp.tokens) if t.start >= change.start)
         function = cpp.function_at(token)
         if function is not None and not function.constexpr and token >= function.begin:
@@ -91,9 +91,7 @@ def _calls(cpp: CppText) -> Iterator[Change]:
             continue
         parts = [cpp.source(*part) for part in cpp.arguments(opening)]
         behind = cpp.partner[opening] + 1
-        whole = (
-            cpp.tokens[first - 1].text in _BEFORE_STATEMENT and cpp.tokens[behind].text == ";"
-        )
+        whole = cpp.tokens[first - 1].text in _BEFORE_STATEMENT and cpp.tokens[behind].text == ";"
         for pattern in CALLS.get(token.text, ()) if whole else USED_CALLS.get(token.text, ()):
             becomes = pattern.format(*parts, t=template)
             yield _change(cpp, token.text, first, behind + whole, becomes, whole)
@@ -109,7 +107,7 @@ def _opening(cpp: CppText, i: int) -> tuple[int | None, str]:
     return opening, cpp.source(i + 2, opening - 1) if opening > i + 1 else ""
 
 
-# ---- counters and flags set back ----
+# ---- counters and flags set back, zeros ----
 
 
 def _resets(cpp: CppText) -> Iterator[Change]:
@@ -127,6 +125,23 @@ def _resets(cpp: CppText) -> Iterator[Change]:
         )
         if cpp.tokens[i + 2].text == ";" and not declares and cpp.tokens[first - 1].text != ",":
             yield _change(cpp, "reset", first, i + 3, "", True)
+
+
+def _fillings(cpp: CppText) -> Iterator[Change]:
+    """Arrays that begin as zeros: `T x[4] = {};` and then garbage."""
+    for i, token in enumerate(cpp.tokens):
+        if token.text == "]" and [t.text for t in cpp.tokens[i + 1 : i + 5]] == [
+            "=",
+            "{",
+            "}",
+            ";",
+        ]:
+            name = cpp.partner[i] - 1
+            while cpp.tokens[name].text == "]":
+                name = cpp.partner[name] - 1
+            array, end = cpp.tokens[name].text, cpp.tokens[i + 4].end
+            garbage = f"std::memset({array}, 0x55, sizeof({array}));"
+            yield Change("zeros", end, end, garbage, True)
 
 
 # ---- predicates ----

@@ -35,7 +35,7 @@ class Token:
 class Function:
     name: str  # with its class
     head: int  # tokens: the first of the declaration,
-    begin: int  # the one behind the opening brace,
+    begin: int  # the one behind the parameters,
     end: int  # the closing brace
     constexpr: bool
 
@@ -113,12 +113,12 @@ class CppText:
             if text == "(" or (text == "{" and i > head and self.tokens[i - 1].text == "="):
                 i = self.partner[i]
             elif text == "{":
-                name, kind = self._declared(head, i)
+                name, kind, at = self._declared(head, i)
                 if kind == "function":
                     closing, words = self.partner[i], [t.text for t in self.tokens[head:i]]
                     name = "::".join([c for c, _ in classes] + [name])
                     evaluated = "constexpr" in words and "LOWBIT_DEVICE" not in words
-                    found.append(Function(name, head, i + 1, closing, evaluated))
+                    found.append(Function(name, head, self.partner[at] + 1, closing, evaluated))
                     i = closing
                 elif kind == "class":
                     classes.append((name, self.partner[i]))
@@ -133,8 +133,9 @@ class CppText:
             i += 1
         return found
 
-    def _declared(self, head: int, brace: int) -> tuple[str, str]:
-        """What the brace opens: its name and one of namespace, class, function, other."""
+    def _declared(self, head: int, brace: int) -> tuple[str, str, int]:
+        """What the brace opens: its name, one of namespace, class, function or other, and the
+        token behind the name."""
         i = head
         while i < brace:
             text, behind = self.tokens[i].text, self.tokens[i + 1].text
@@ -142,23 +143,26 @@ class CppText:
                 i = self.behind_template(i + 1)
                 continue
             if text in ("namespace", "extern"):
-                return "", "namespace"
+                return "", "namespace", i
             if text in ("class", "struct", "union"):
-                return behind, "class"
+                return behind, "class", i
             if text == "enum":
-                return behind, "other"
+                return behind, "other", i
             if behind == "(" and text[0].isalpha() | (text[0] == "_"):
                 if not text.isupper():
-                    return text, "function"
+                    return text, "function", i + 1
                 i = self.partner[i + 1]
             i += 1
-        return "", "other"
+        return "", "other", i
 
     def behind_template(self, i: int) -> int:
+        """Token i opens a template's brackets: the one behind them."""
         depth = 0
         while True:
-            depth += {"<": 1, ">": -1}.get(self.tokens[i].text, 0)
-            i += 1
+            token = self.tokens[i]
+            if not token.binary:
+                depth += {"<": 1, ">": -1}.get(token.text, 0)
+            i = self.partner[i] + 1 if token.text in OPENING else i + 1
             if depth == 0:
                 return i
 

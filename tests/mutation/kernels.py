@@ -50,3 +50,26 @@ KERNELS = {
     ),
     "triton_dequantize_weight": TritonKernel("dequantize_weight"),
 }
+
+# Texts without a program of their own, and why they need none or have none yet.
+_VALUES = "numbers one by one: no order, no bounds; the kernels' values test it"
+_HOST = "runs on the host: its refusals are tests of their own"
+_PROBE = "measures the machine: its results are speeds"
+_NO_PROGRAM = "only the library runs it, a minute's build; tests/test_weight_only_linear*.py do"
+NOT_JUDGED = {
+    "csrc/cuda/conversions.cuh": _VALUES,
+    "csrc/cuda/elements.cuh": _VALUES,
+    "csrc/cuda/device.cuh": "includes only",
+    "csrc/cuda/platform.cuh": "macros only",
+    "csrc/cuda/launch.cuh": _HOST,
+    "csrc/cuda/tensor_map.cuh": _HOST,
+    **{
+        f"csrc/cpu/{name}.inl": _NO_PROGRAM
+        for name in (
+            "dot_tile", "linear_bf16", "linear_bf16_amx", "linear_exact", "linear_int8x2",
+            "linear_int8x2_amx", "linear_int8x2_pack", "linear_int8x2_table", "linear_panel",
+            "linear_tiles", "low_rank", "panel", "weight_only_linear_backward",
+        )
+    },
+    **{f"csrc/cpu/{name}.inl": _PROBE for name in ("probe", "probe_bf16", "probe_tiles")},
+}  # fmt: skip

@@ -102,7 +102,7 @@ def sample(table: dict[str, dict], most: int) -> list[str]:
     """Some mutants that one build killed, others with every change of the sources."""
     groups = {}
     for id, (name, _) in every_mutant().items():
-        if id in table and "build" in table[id]:
+        if id in table and "build" in table[id] and not KERNELS[name].missing:
             groups.setdefault((name, table[id]["build"]), []).append(id)
     turn = _hash_of_sources()
     chosen = groups[sorted(groups)[turn % len(groups)]]

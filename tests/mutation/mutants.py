@@ -35,19 +35,18 @@ def one_line(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
-def name_mutants(
-    file: str, text: str, located: Iterable[tuple[str, Change]]
-) -> list[Mutant]:
+def name_mutants(file: str, text: str, located: Iterable[tuple[str, Change]]) -> list[Mutant]:
     """Of pairs (function, change), in the order of the text."""
     counts, mutants = Counter(), []
     for function, change in sorted(located, key=lambda pair: (pair[1].start, pair[1].end)):
         counts[function, change.rule] += 1
         number = counts[function, change.rule]
-        before = one_line(text[change.start : change.end])
-        what = f"{before} -> {one_line(change.becomes) or 'nothing'}"
+        before, after = one_line(text[change.start : change.end]), one_line(change.becomes)
+        what = f"{before or 'nothing'} -> {after or 'nothing'}"
         mutants.append(Mutant(f"{file}:{function}:{change.rule}:{number}", change, what))
     return mutants
 
 
 def mutated(text: str, change: Change) -> str:
-    return text[: change.start] + change.becomes + text[change.end :]
+    becomes = f"{{ {change.becomes} }}" if change.is_statement else change.becomes
+    return text[: change.start] + becomes + text[change.end :]

@@ -20,6 +20,7 @@ from tests.mutation.schemata import PRELUDE, VARIABLE, with_all
 ROOT = builder.ROOT
 CACHE = ROOT / "build" / "mutation"
 CORES = 2
+CRASH = "signal"
 # Of the processor: only a run without an end takes as many, be the machine as busy as it may.
 SECONDS, SECONDS_OF_A_SEED = 4, 4
 
@@ -60,7 +61,7 @@ class Program:
         crash = None
         for flavour, most in self.seeds.items():
             kill = self._hunt_in(flavour, most, number)
-            if kill is not None and not kill.words.startswith("exit status"):
+            if kill is not None and not kill.words.startswith(CRASH):
                 return kill
             # A crash in passing says little; the builds to come say where it went wrong.
             crash = crash or kill
@@ -164,11 +165,12 @@ def run(program: Path, number: int, first: int, count: int) -> str | None:
 
 
 _REPORTS = (
+    r"(wrong value)",
     r"ERROR: AddressSanitizer: ([\w-]+)",
     r"runtime error: ([^\n]+)",
     r"ThreadSanitizer: ([\w ]+)",
     r"what\(\):\s+([^\n]+)",
-    r"(wrong value)",
+    r"seed \d+: ([^\n]+)",
 )
 
 
@@ -178,4 +180,4 @@ def _words(output: str, status: int) -> str:
         if found := re.search(pattern, output):
             words = re.sub(r"0x[0-9a-f]+|\d+", "#", found[1]).strip()
             return " ".join(words.split()[:12])
-    return f"exit status {status}"
+    return f"{CRASH} {-status}" if status < 0 else f"exit status {status}"

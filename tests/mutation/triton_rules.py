@@ -49,9 +49,8 @@ def _masks(source: Source, function: ast.FunctionDef) -> Iterator[Change]:
             if any(isinstance(part, ast.Compare) for part in ast.walk(node)):
                 yield source.change("mask_part", node, source[node.right])
                 yield source.change("mask_part", node, source[node.left])
-        elif isinstance(node, ast.Compare) and type(node.ops[0]) in NEIGHBOUR:
-            if node not in settled:
-                yield from _boundary(source, node)
+        elif isinstance(node, ast.Compare) and node not in settled:
+            yield from _boundary(source, node)
 
 
 def _settled_by_the_compiler(function: ast.FunctionDef) -> set[ast.AST]:
@@ -72,6 +71,8 @@ def _access(source: Source, call: ast.Call, position: int) -> Iterator[Change]:
 
 
 def _boundary(source: Source, compare: ast.Compare) -> Iterator[Change]:
+    if type(compare.ops[0]) not in NEIGHBOUR:
+        return
     left, right = source[compare.left], source[compare.comparators[0]]
     yield source.change("off_by_one", compare, f"{left} {NEIGHBOUR[type(compare.ops[0])]} {right}")
     yield source.change("always", compare, f"({left}) == ({left})")
