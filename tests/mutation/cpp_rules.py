@@ -29,8 +29,6 @@ CALLS = {
     "wait_async_copies": ("", "wait_async_copies<({t}) + 1>();"),
     "wait_bulk_stores": ("", "wait_bulk_stores<({t}) + 1>();"),
     "wait_wgmma": ("", "wait_wgmma<({t}) + 1>();"),
-    "shrink_registers": ("",),
-    "grow_registers": ("",),
     # mbarriers
     "init_mbarrier": ("", "init_mbarrier({0}, ({1}) + 1);", "init_mbarrier({0}, ({1}) - 1);"),
     "invalidate_mbarrier": ("",),

@@ -48,6 +48,13 @@ KERNELS = {
         defines=("-DLOWBIT_SCALAR_ONLY",),
         seeds={"plain": 128, "asan": 32},
     ),
+    "cpu_low_rank": Program(
+        check="tests/mutation/check_low_rank.cpp",
+        texts=("csrc/cpu/low_rank.inl",),
+        include=_CPU,
+        defines=("-DLOWBIT_SCALAR_ONLY",),
+        seeds={"plain": 256, "asan": 64},
+    ),
     "triton_dequantize_weight": TritonKernel("dequantize_weight"),
 }
 
@@ -68,7 +75,7 @@ NOT_JUDGED = {
         for name in (
             "dot_tile", "linear_bf16", "linear_bf16_amx", "linear_exact", "linear_int8x2",
             "linear_int8x2_amx", "linear_int8x2_pack", "linear_int8x2_table", "linear_panel",
-            "linear_tiles", "low_rank", "panel", "weight_only_linear_backward",
+            "linear_tiles", "panel", "weight_only_linear_backward",
         )
     },
     **{f"csrc/cpu/{name}.inl": _PROBE for name in ("probe", "probe_bf16", "probe_tiles")},

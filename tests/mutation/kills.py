@@ -10,6 +10,7 @@ from tests.mutation.mutants import Kill
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = Path(__file__).with_name("kills.json")
+INVALID = "cannot run"  # how the words of a mutant begin that is no program
 # Of entries of the table; those of survivors have `equivalent` in place of the last three.
 FIELDS = ("id", "what", "build", "seeds", "words")
 
@@ -52,6 +53,8 @@ def disagreements(table: dict[str, dict], mutants: dict[str, tuple[str, str]]) -
     for id, entry in table.items():
         if id not in mutants:
             found.append(f"{id} is in the table but not in a kernel's text")
+        elif entry.get("words", "").startswith(INVALID):
+            found.append(f"{id} cannot run and proves nothing: {entry['words']}")
         elif "build" not in entry and len(entry.get("equivalent", "").split()) < 3:
             found.append(f"{id} survived and must be shown to be equivalent: {entry['what']}")
     return found
@@ -94,8 +97,8 @@ def record(names: Iterable[str], table: dict[str, dict], report: Callable[[str],
             if kill is None:
                 table[id]["equivalent"] = proof
             report(f"{name}: {id}: {kill or 'survives'}")
-    known = every_mutant()
-    save({id: entry for id, entry in table.items() if id in known})
+        known = every_mutant()
+        save({id: entry for id, entry in table.items() if id in known})
 
 
 def sample(table: dict[str, dict], most: int) -> list[str]:

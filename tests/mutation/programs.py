@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from tests.mutation.schemata import PRELUDE, VARIABLE, with_all
 ROOT = builder.ROOT
 CACHE = ROOT / "build" / "mutation"
 CORES = 2
+PRELUDE_FILE = "mutant.h"
 CRASH = "signal"
 # Of the processor: only a run without an end takes as many, be the machine as busy as it may.
 SECONDS, SECONDS_OF_A_SEED = 4, 4
@@ -52,7 +54,6 @@ class Program:
     def hunt(self, ids: list[str]) -> Iterator[tuple[str, Kill | None]]:
         """The first kill of each, builds and seeds in order; None for what survives them all."""
         numbers = {"": 0, **self.numbers()}
-        _tree_with_mutants(self)
         with ThreadPoolExecutor(CORES) as pool:
             list(pool.map(lambda flavour: build(self, flavour), self.seeds))
             yield from zip(ids, pool.map(self._hunt, map(numbers.get, ids)), strict=True)
@@ -69,12 +70,21 @@ class Program:
 
     def _hunt_in(self, flavour: str, most: int, number: int) -> Kill | None:
         first = 1
-        while first <= most:  # twice as many each time: few seeds to repeat the kill
+        while first <= most:
             words = run(build(self, flavour), number, first, first)
             if words is not None:
-                return Kill(flavour, (first, first), words)
+                return self._narrow(Kill(flavour, (first, first), words), number)
             first *= 2
         return None
+
+    def _narrow(self, kill: Kill, number: int) -> Kill:
+        """The same kill by fewer seeds, half as many each time."""
+        first, count = kill.seeds
+        for part in ((first, count // 2), (first + count // 2, count - count // 2)):
+            words = run(build(self, kill.build), number, *part) if count > 1 else None
+            if words is not None:
+                return self._narrow(Kill(kill.build, part, words), number)
+        return kill
 
     def replay(self, kills: dict[str, Kill]) -> Iterator[tuple[str, str | None]]:
         """What each says now of the build and seeds that killed it."""
@@ -100,43 +110,43 @@ def read(text: str) -> str:
 @cache
 def build(program: Program, flavour: str) -> Path:
     """The executable with all mutants; compiled once for what the compiler reads."""
-    tree = _tree_with_mutants(program)
-    command = _compiler(program, flavour, tree)
-    read_by_compiler = subprocess.run([*command, "-E", "-P"], capture_output=True, check=True)
-    key = hashlib.sha256(repr(command).encode() + read_by_compiler.stdout).hexdigest()[:20]
-    made = CACHE / f"{Path(program.check).stem}-{flavour}-{key}"
-    if not made.is_file():
-        unfinished = made.with_suffix(f".{os.getpid()}")
-        done = subprocess.run([*command, "-o", unfinished], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        unfinished.replace(made)
+    command = _compiler(program, flavour)
+    with tempfile.TemporaryDirectory() as folder:
+        _write_tree_with_mutants(program, Path(folder))
+        listing = subprocess.run(
+            [*command, "-E", "-P"], cwd=folder, capture_output=True, check=True
+        )
+        key = hashlib.sha256(repr(command).encode() + listing.stdout).hexdigest()[:20]
+        made = CACHE / f"{Path(program.check).stem}-{flavour}-{key}"
+        if not made.is_file():
+            CACHE.mkdir(parents=True, exist_ok=True)
+            unfinished = made.with_suffix(f".{os.getpid()}")
+            command += ["-o", str(unfinished)]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            unfinished.replace(made)
     return made
 
 
-def _compiler(program: Program, flavour: str, tree: Path) -> list[str]:
+def _compiler(program: Program, flavour: str) -> list[str]:
     compiler = shutil.which(os.environ.get("CXX", "g++"))
-    include = [f"-I{tree / folder}" for folder in program.include]
     flags = [flag for flag in builder.FLAVOURS[flavour] if flag != "-g"]  # a report's words do
     flags += ["-std=c++20", "-w", "-Wno-psabi", "-ffp-contract=off"]
-    flags += ["-include", str(tree / "mutant.h"), *program.defines, *include]
-    return [compiler, *flags, str(tree / program.check)]
+    flags += ["-include", PRELUDE_FILE, *program.defines, *(f"-I{f}" for f in program.include)]
+    return [compiler, *flags, program.check]
 
 
-@cache
-def _tree_with_mutants(program: Program) -> Path:
+def _write_tree_with_mutants(program: Program, tree: Path) -> None:
     """A copy of the sources, the program's texts with their mutants in it."""
-    tree = CACHE / Path(program.check).stem
-    shutil.rmtree(tree, ignore_errors=True)
     for folder in ("csrc", "examples/cuda", "tests/host_sim", "tests/mutation"):
         ignored = shutil.ignore_patterns("*.py", "*.json", "__pycache__")
         shutil.copytree(ROOT / folder, tree / folder, ignore=ignored)
     numbers = program.numbers()
-    (tree / "mutant.h").write_text(PRELUDE)
+    (tree / PRELUDE_FILE).write_text(PRELUDE)
     for text in program.texts:
         mutants = cpp_mutants(text, read(text))
         numbered = {numbers[mutant.id]: mutant.change for mutant in mutants}
         (tree / text).write_text(with_all(read(text), numbered))
-    return tree
 
 
 # ---- running ----
