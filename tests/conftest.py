@@ -1,23 +1,13 @@
-"""What every test shares: where ops can run here, the hypothesis profiles, the strict mode."""
+"""What every test shares: where ops can run here, the layouts, the strict mode."""
 
-import os
 import warnings
 
-import hypothesis
 import pytest
 import torch
 
 from lowbit import registry
 from lowbit.nn import weight_module
 from tests.runners import CPU_LIBRARY_MISSING, RUNNERS, running_on
-
-hypothesis.settings.register_profile(
-    "local", deadline=None, max_examples=40, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.register_profile(
-    "ci", hypothesis.settings.get_profile("local"), derandomize=True, database=None
-)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 @pytest.fixture(params=RUNNERS)

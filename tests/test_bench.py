@@ -345,19 +345,20 @@ def test_cpu_kernels_get_the_prepacked_weight(monkeypatch, prepack, layout):
     assert entries._weight_for(workload(prepack=prepack), "reference").layout == "canonical"
 
 
-@pytest.mark.parametrize("column", [0, 1023])
-def test_a_wrong_column_at_either_end_of_a_large_result_is_found(monkeypatch, column):
+@pytest.mark.parametrize("op, axis", [("weight_only_linear", -1), ("dequantize_weight", 0)])
+@pytest.mark.parametrize("weight_row", [0, 255, 768, 1023])
+def test_a_wrong_row_at_either_end_of_a_large_weight_is_found(monkeypatch, op, axis, weight_row):
     right = check.run
 
     def wrong(*args):
         out = right(*args)
-        out[..., column] += 1.0
+        out.select(axis, weight_row)[..., -1] += 1.0
         return out
 
     monkeypatch.setattr(check, "run", wrong)
-    (row,) = rows_of(layers=((1024, 128),), backends=("reference",))
+    (row,) = rows_of(op=op, layers=((1024, 128),), backends=("reference",))
     assert row.failed and not row.samples and "wrong result, not timed" in row.note
-    assert f"columns {0 if column == 0 else 768} to " in row.note
+    assert f"rows {0 if weight_row < 256 else 768} to " in row.note
 
 
 def test_models_have_the_layers_that_are_timed_by_default():

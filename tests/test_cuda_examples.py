@@ -123,7 +123,7 @@ def test_random_cases(flavour, program):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-WRONG, OVERRUN, RACE = "wrong value", "heap-buffer-overflow", "data race"
+WRONG, OVERRUN, RACE = "wrong value", "AddressSanitizer: heap-", "data race"
 MISALIGNED, DEADLOCK = "misaligned address", "deadlock"
 LEFT_OVER = "before it ends, got some in flight"
 SCALE, SHARED_TEXT, CONFIG = "vector_scale.cuh", "gemm_operands.cuh", "config.h"
@@ -132,14 +132,14 @@ SM80, SM90 = "tiled_gemm.cuh", "tiled_gemm_sm90.cuh"
 # program: {mistake: (file, text, what it becomes, the build that must notice, its words)}
 MISTAKES = {
     "check_vector_scale": {
-        "packs off 16 bytes": (CONFIG, "alike && to_boundary", "to_boundary", "plain",
+        "packs off 16 bytes": (CONFIG, "packed = alike &&", "packed = (alike || true) &&", "plain",
             "must be aligned to 16 bytes"),
         "one pack too many": (CONFIG, "/ per_pack : 0", "/ per_pack + 1 : 0", "asan", OVERRUN),
         "head left out": (CONFIG, "packed ? to_boundary : 0;", "0;", "plain",
             "must be aligned to 16 bytes"),
         "singles run on": (SCALE, "single < c.singles", "single <= c.singles", "asan", OVERRUN),
         "singles behind the packs from the start": (SCALE, "single < c.head ? single : single",
-            "single", "asan", OVERRUN),
+            "single", "plain", WRONG),
         "step of a block": (SCALE, "int64_t{grid_size()} * block_size()",
             "int64_t{grid_size()} * 32", "tsan", RACE),
         "step too wide": (SCALE, "int64_t{grid_size()} * block_size()",
@@ -197,19 +197,18 @@ MISTAKES = {
         "arrivals of more warps than there are": (SM90, "4 * Tile::kConsumers)",
             "4 * Tile::kConsumers + 1)", "plain", DEADLOCK),
         "stage given back while it is read": (SM90, "ring.empty + stage_before",
-            "ring.empty + at.stage", "tsan", RACE),
+            "ring.empty + (stage_before + 1) % Tile::kStages", "tsan", RACE),
         "products in flight not waited for": (SM90, "    wait_wgmma<1>();\n", "", "tsan", RACE),
         "sums stored before the last products": (SM90, "  wait_wgmma<0>();\n", "", "plain",
             LEFT_OVER),
         "no fence before the products": (SM90, "fence_wgmma();", ";", "plain",
             "wgmma_fence must stand"),
-        "products not committed": (SM90, "commit_wgmma();", "", "plain", WRONG),
+        "products not committed": (SM90, "commit_wgmma();", "", "plain", LEFT_OVER),
         "descriptor's stride of four rows": (SM90, "8 * Tile::kRowBytes, kUnused",
             "4 * Tile::kRowBytes, kUnused", "plain", WRONG),
         "B read with half the swizzle": (SM90,
             "matrix_descriptor(b, kUnused, kEightRows, Swizzle::k128Bytes)",
-            "matrix_descriptor(b, kUnused, kEightRows, Swizzle::k64Bytes)", "plain",
-            "within one row of the swizzle"),
+            "matrix_descriptor(b, kUnused, kEightRows, Swizzle::k64Bytes)", "plain", WRONG),
         "copied without the swizzle": (SM90, "spec.swizzle = Swizzle::k128Bytes",
             "spec.swizzle = Swizzle::kNone", "plain", WRONG),
         "K of A advanced by half a product": (SM90, "advance_descriptor(rows, bytes)",
@@ -218,14 +217,14 @@ MISTAKES = {
         "only the first product of a stage adds": (SM90, "adds || bytes > 0", "adds", "plain",
             WRONG),
         "mbarriers not shown to the threads": (SM90, "    sync_block();  // and", "    // and",
-            "plain", "must be initialized before its use"),
+            "tsan", RACE),
         "mbarriers not shown to the copy engine": (SM90, "fence_mbarrier_init();", "", "plain",
             "fence_mbarrier_init must stand"),
         "rows of A for B": (SM90, "map_b, column, tile_column,", "map_b, column, tile_row,",
             "plain", WRONG),
         "ring off the period of the swizzle": (SM90,
-            "shared.take<uint8_t>(Tile::kStages * Tile::kStageBytesA, 1024)",
-            "shared.take<uint8_t>(Tile::kStages * Tile::kStageBytesA, 512)", "plain",
+            "shared.take<uint8_t>(Tile::kStages * Tile::kStageBytesB, 1024)",
+            "shared.take<uint8_t>(Tile::kStages * Tile::kStageBytesB, 512)", "plain",
             "must be aligned to 1024 bytes"),
         "rows of another warp": (SM90, "warp_index() % 4 * 16", "warp_index() % 4 * 8", "plain",
             WRONG),

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ SHAPES = ((1, 1), (1, 40), (3, 33), (5, 64), (2, 257), (7, 24))
 
 
 @pytest.fixture(scope="module")
-def set_seed():
+def model():
     return backend.load()
 
 
@@ -34,9 +36,9 @@ def check_values(weight: QuantizedWeight, dtype: torch.dtype, offset: int = 16) 
 @pytest.mark.parametrize("dtype", OUT_DTYPES, ids=str)
 @pytest.mark.parametrize("kind", ZERO_KINDS)
 @pytest.mark.parametrize("bits", range(1, 9))
-def test_every_format(set_seed, bits, kind, dtype):
+def test_every_format(model, bits, kind, dtype):
     for seed, (n, k) in enumerate(SHAPES):
-        set_seed(seed)
+        model.set_seed(seed)
         for block_k in {1, 5, 8, 32, k}:
             weight = random_weight(n, k, bits, kind=kind, block=(1 + seed % 3, block_k), seed=seed)
             check_values(weight, dtype)
@@ -46,7 +48,7 @@ def test_every_format(set_seed, bits, kind, dtype):
 @pytest.mark.parametrize("s0", [None, "tensor", "row"])
 @pytest.mark.parametrize("zeros", ZERO_DTYPES, ids=str)
 @pytest.mark.parametrize("scales", SCALE_DTYPES, ids=str)
-def test_stored_dtypes(set_seed, scales, zeros, s0):
+def test_stored_dtypes(model, scales, zeros, s0):
     for kind in ("code", "value"):
         weight = random_weight(
             9, 160, 4, block=(2, 7), kind=kind, scales=scales, zeros=zeros, s0=s0
@@ -57,21 +59,21 @@ def test_stored_dtypes(set_seed, scales, zeros, s0):
 
 @pytest.mark.parametrize("kind", ZERO_KINDS)
 @pytest.mark.parametrize("bits", range(1, 5))
-def test_tables(set_seed, bits, kind):
+def test_tables(model, bits, kind):
     for dtype in OUT_DTYPES:
         check_values(random_weight(4, 72, bits, kind=kind, table=True, s0="row"), dtype)
 
 
 @pytest.mark.parametrize("k", [8, 999, 1000])
-def test_order_of_threads_does_not_matter(set_seed, k):
+def test_order_of_threads_does_not_matter(model, k):
     """Enough runs that each thread of the model's small grid takes several."""
     weight = random_weight(160000 // k, k, 5, block=(1, 16), kind="code")
     for seed in range(4):
-        set_seed(seed)
+        model.set_seed(seed)
         check_values(weight, torch.float16)
 
 
-def test_through_the_public_function(set_seed):
+def test_through_the_public_function(model):
     weight = lowbit.quantize_weight(torch.randn(33, 130), bits=3, group_size=48)
     sliced = weight.slice_rows(5, 20).slice_columns(48, 111)
     with lowbit.use_backend("cuda_model"):
@@ -97,7 +99,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("sentence", REFUSALS)
-def test_refusals(set_seed, sentence):
+def test_refusals(model, sentence):
     weight = random_weight(4, 64, 4)
     names = ("qweight", "scales", "zeros", "table", "s0", "format", "dtype", "out")
     given = (*weight.tensors, list(weight.format), torch.float32, torch.zeros(4, 64))
@@ -109,6 +111,40 @@ def test_refusals(set_seed, sentence):
     with pytest.raises(ValueError, match=re.escape(f"dequantize_weight: {sentence}")):
         kernel(*call.values())
     assert torch.equal(call["out"], before)
+
+
+def test_graph_replay(model):
+    """Replays read the weight anew, with the grid and the addresses of the capture."""
+    first, second = (random_weight(6, 64, 4, seed=seed) for seed in range(2))
+    held = [None if part is None else part.clone() for part in first.tensors]
+    out = torch.full((6, 64), 77.0)
+    model.begin_capture()
+    torch.ops.lowbit.dequantize_weight__cuda_model(*held, first.format, torch.float32, out)
+    model.end_capture()
+    assert (out == 77.0).all()
+    for weight in (second, first, first):
+        for part, new in zip(held, weight.tensors, strict=True):
+            if part is not None:
+                part.copy_(new)
+        model.replay()
+        assert_same_bits(out, weight.dequantize(torch.float32))
+
+
+def test_lowbit_check_runs_the_shared_cases():
+    command = [sys.executable, "-m", "lowbit", "check", "--seed", "3", "--case", "bfloat16"]
+    command += ["--cuda-model", builder.build_library()]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"(\d+) of \1 cases passed on 1 backend \(cuda_model\)", done.stdout)
+
+
+def test_lowbit_check_refuses_another_library(tmp_path):
+    file = tmp_path / "text.so"
+    file.write_text("no library")
+    command = [sys.executable, "-m", "lowbit", "check", "--cuda-model", file]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "lowbit check: --cuda-model must be a library of the host model" in done.stderr
 
 
 # ---- bounds and seeded mistakes, in a program without torch ----

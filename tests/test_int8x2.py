@@ -5,14 +5,13 @@ from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lowbit import QuantizedWeight, quantize_weight
 from lowbit.formats import int8x2
 from lowbit.formats.int8x2 import matmul_int8x2
 from lowbit.formats.matmul import matmul_in_mode
 from lowbit.formats.numerics import BF16, EXACT, FP16, INT8X2, default_mode, fma
+from tests.properties import given, st
 from tests.test_weights import codes_of, f32, numbers, weights
 from tests.weight_cases import assert_same_bits
 

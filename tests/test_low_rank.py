@@ -3,12 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 from torch.autograd import forward_ad
 
 from lowbit import quantize_weight, use_backend, weight_only_linear
 from lowbit.formats.numerics import MODES
+from tests.properties import given, st
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 N, K, R = 24, 96, 5

@@ -5,7 +5,6 @@ import io
 import itertools
 
 import pytest
-import safetensors.torch
 import torch
 
 from lowbit.nn import QuantLinear
@@ -33,7 +32,8 @@ def by_torch_save(state):
 
 
 def by_safetensors(state):
-    return safetensors.torch.load(safetensors.torch.save(state))
+    safetensors = pytest.importorskip("safetensors.torch")
+    return safetensors.load(safetensors.save(state))
 
 
 @every_format

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lowbit.formats import packing
 from lowbit.formats.packing import pack_codes, plane_words, unpack_codes
+from tests.properties import given, st
 
 # Typed from docs/formats.md, not imported: the table is what files on disk rely on.
 PLANES = {1: [1], 2: [2], 3: [2, 1], 4: [4], 5: [4, 1], 6: [4, 2], 7: [4, 2, 1], 8: [8]}

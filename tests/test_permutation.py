@@ -4,11 +4,10 @@ import dataclasses
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lowbit import QuantizedWeight, prepack, quantize_weight, use_backend, weight_only_linear
 from lowbit.formats.numerics import MODES
+from tests.properties import given, st
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 

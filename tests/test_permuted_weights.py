@@ -7,11 +7,10 @@ import re
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
 
 from lowbit import QuantizedWeight, dequantize_weight, prepack, quantize_weight, unpack
+from tests.properties import given, st
 from tests.test_weights import weights
 from tests.weight_cases import assert_same_bits
 

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
 from torch.utils import _pytree as pytree
 
@@ -24,6 +22,7 @@ from lowbit.bench.weight_specs import WeightSpec
 from lowbit.formats.memory import HUGE_PAGE
 from lowbit.formats.packing import pack_codes, unpack_codes
 from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_DTYPES, ZERO_KINDS
+from tests.properties import given, st
 from tests.runners import RUNNERS, running_on
 from tests.weight_cases import assert_same_bits, random_weight
 

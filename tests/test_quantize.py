@@ -4,13 +4,12 @@ import threading
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 import lowbit
 from lowbit import quantize_weight
 from lowbit.formats import quantization_rules, quantize
 from lowbit.formats.tables import TABLE_NAMES, element_table
+from tests.properties import given, st
 
 E4M3, E8M0 = torch.float8_e4m3fn, torch.float8_e8m0fnu
 # Half an ulp of each scale dtype, relative: what rounding may take off a scale. e8m0 rounds up.

@@ -5,13 +5,13 @@ import importlib.util
 import pathlib
 
 import pytest
-import safetensors.torch
 import torch
 
 import lowbit
 from lowbit.nn import QuantLinear
 
 transformers = pytest.importorskip("transformers", minversion="5")
+safetensors = pytest.importorskip("safetensors.torch")
 EXAMPLE = pathlib.Path(__file__).parents[1] / "examples" / "quantize_minilm.py"
 
 
@@ -48,9 +48,9 @@ def test_minilm_keeps_its_embeddings(encoder, setting):
 def test_minilm_saves_and_loads(encoder, tmp_path):
     setting = example.SETTINGS[1]
     model = example.quantized_copy(encoder, setting)
-    safetensors.torch.save_file(model.state_dict(), tmp_path / "model.safetensors")
+    safetensors.save_file(model.state_dict(), tmp_path / "model.safetensors")
     other = example.quantized_copy(encoder, example.SETTINGS[3])
-    other.load_state_dict(safetensors.torch.load_file(tmp_path / "model.safetensors"))
+    other.load_state_dict(safetensors.load_file(tmp_path / "model.safetensors"))
     tokens = encoder.tokens(example.SENTENCES[:4])
     assert torch.equal(example.embed(model, tokens), example.embed(other, tokens))
 
@@ -151,8 +151,8 @@ def test_llama_saves_and_loads_bit_for_bit(form, store, tmp_path):
         torch.save(model.state_dict(), path)
         state = torch.load(path, weights_only=True)
     else:
-        safetensors.torch.save_file(model.state_dict(), path)
-        state = safetensors.torch.load_file(path)
+        safetensors.save_file(model.state_dict(), path)
+        state = safetensors.load_file(path)
     result = other.load_state_dict(state, strict=True)
     assert not result.missing_keys and not result.unexpected_keys
     with torch.inference_mode():

@@ -4,13 +4,12 @@ import struct
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lowbit import QuantizedWeight
 from lowbit.formats import weight_format
 from lowbit.formats.packing import unpack_codes
 from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_DTYPES
+from tests.properties import given, st
 
 E4M3, E8M0 = torch.float8_e4m3fn, torch.float8_e8m0fnu
 PLANES = {1: [1], 2: [2], 3: [2, 1], 4: [4], 5: [4, 1], 6: [4, 2], 7: [4, 2, 1], 8: [8]}

@@ -3,7 +3,7 @@
 import torch
 
 from lowbit.bench.cases import DEQUANTIZE
-from lowbit.bench.entries import Entry, Workload
+from lowbit.bench.entries import Entry, Workload, bytes_of
 
 NAME = "torch copy fp32"
 OPS = (DEQUANTIZE,)
@@ -18,4 +18,10 @@ def prepare(workload: Workload) -> Entry:
     """The dequantized weight copied into a given matrix of the result's dtype."""
     weight = workload.layer.plain
     out = torch.empty_like(weight, dtype=workload.case.dtype)
-    return Entry(NAME, out.copy_, (weight,), weight)
+    return Entry(
+        NAME,
+        lambda source, target: target.copy_(source),
+        (weight, out),
+        weight,
+        nbytes=bytes_of((weight,)),
+    )

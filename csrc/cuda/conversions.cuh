@@ -29,7 +29,9 @@ LOWBIT_DEVICE float float16_to_float(uint16_t bits) {
   return static_cast<float>(value);
 }
 
+// NaN as the GPU's conversions give it.
 LOWBIT_DEVICE uint16_t float_to_float16(float value) {
+  if (value != value) return 0x7fff;
   const auto rounded = static_cast<_Float16>(value);
   uint16_t bits;
   std::memcpy(&bits, &rounded, sizeof(bits));
@@ -37,7 +39,7 @@ LOWBIT_DEVICE uint16_t float_to_float16(float value) {
 }
 
 LOWBIT_DEVICE uint16_t float_to_bfloat16(float value) {
-  if (value != value) return 0x7fff;  // as the GPU's conversion gives it
+  if (value != value) return 0x7fff;
   const uint32_t bits = float_to_bits(value);
   return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }

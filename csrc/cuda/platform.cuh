@@ -20,6 +20,7 @@
 // Threads of a block at most, and, if given, blocks of a multiprocessor at least.
 #define LOWBIT_KERNEL(...) __global__ void __launch_bounds__(__VA_ARGS__)
 #define LOWBIT_GRID_CONSTANT __grid_constant__
+// Before loops over arrays that must stay in registers, where every index is a constant.
 #define LOWBIT_UNROLL _Pragma("unroll")
 
 #else

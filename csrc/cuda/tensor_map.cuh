@@ -58,8 +58,10 @@ inline void check_tensor_map(const TensorMapSpec& s) {
                      "the innermost stride must be that of an element", s.strides[0]);
   const uint64_t row = uint64_t{s.box[0]} * s.element_bytes;
   require_tensor_map(row % 16 == 0, "rows of the box must be multiples of 16 bytes", row);
-  require_tensor_map(s.swizzle == Swizzle::kNone || row <= swizzle_bytes(s.swizzle),
-                     "rows of the box must be no wider than the swizzle", row);
+  // Narrower ones lie a swizzle's width apart in shared memory (CUDA C++ Programming Guide,
+  // "Swizzle modes"), with gaps that no kernel here has a use for.
+  require_tensor_map(s.swizzle == Swizzle::kNone || row == swizzle_bytes(s.swizzle),
+                     "rows of the box must be as wide as the swizzle", row);
 }
 
 #ifdef LOWBIT_HOST_MODEL

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 import torch
 
@@ -15,6 +16,7 @@ from lowbit.bench import (
     arguments,
     bench_command,
     compare_command,
+    cuda_model,
     info,
     plot_command,
     report,
@@ -154,12 +156,20 @@ def _add_check(commands) -> None:
     arguments.add_list(command, "--isa", list(native.ISAS))
     command.add_argument("--seed", type=arguments.integer(0), default=0)
     command.add_argument("--case", metavar="TEXT", help="only cases whose name contains this")
+    command.add_argument(
+        "--cuda-model",
+        type=Path,
+        metavar="FILE",
+        help="only the CUDA kernels as built for the host model (docs/verification.md)",
+    )
     command.set_defaults(run=_run_check)
 
 
 def _run_check(args) -> int:
     """1 if a case failed, and if nothing of what was asked for by name could run."""
     start = time.monotonic()
+    if args.cuda_model:
+        _use_cuda_model(args)
     ops = args.op or list(registry.OPS)
     if not any(sweep.cases_of(op, args.case) for op in ops):
         raise UsageError(f"--case must be part of the name of a case, got {args.case!r}")
@@ -176,6 +186,19 @@ def _run_check(args) -> int:
         print("", *failures, sep="\n")
     print("", sweep.summary(done, time.monotonic() - start), sep="\n")
     return 1 if failures or not any(tally.passed for tally in done) else 0
+
+
+def _use_cuda_model(args) -> None:
+    """Narrows the check to the kernels of the library."""
+    if args.backend:
+        raise UsageError("--cuda-model must stand without --backend: it checks one backend")
+    try:
+        model = cuda_model.load(args.cuda_model.resolve())
+    except OSError as error:
+        raise UsageError(f"--cuda-model must be a library of the host model, {error}") from error
+    model.set_seed(args.seed)
+    args.backend = [cuda_model.NAME]
+    args.op = args.op or [name for name, op in registry.OPS.items() if cuda_model.covers(op)]
 
 
 def _op_names() -> str:

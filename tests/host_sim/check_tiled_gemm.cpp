@@ -28,7 +28,7 @@ void check_tiles(CaseRandom& random) {
 
 int main(int argc, char** argv) {
   return check_seeds(argc, argv, [](uint64_t seed) {
-    GemmCase example(seed, SmallGemmTile{});
+    GemmCase example(seed, LargeGemmTile{}, SmallGemmTile{});
     check_tiles(example.random);
     const TiledGemmConfig c = tiled_gemm_config(example.problem);
     const auto kernel =

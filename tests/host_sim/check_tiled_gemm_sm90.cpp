@@ -19,7 +19,7 @@ void run(const TiledGemmParams& p, const TiledGemmConfig& c) {
 
 int main(int argc, char** argv) {
   return check_seeds(argc, argv, [](uint64_t seed) {
-    GemmCase example(seed, SmallSm90GemmTile{});
+    GemmCase example(seed, LargeSm90GemmTile{}, SmallSm90GemmTile{});
     const TiledGemmConfig c = tiled_gemm_sm90_config(example.problem);
     for (int turn = 1; turn <= 2; ++turn) {
       example.refill();

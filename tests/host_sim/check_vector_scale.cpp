@@ -91,7 +91,7 @@ struct Case {
 
 int main(int argc, char** argv) {
   return check_seeds(argc, argv, [](uint64_t seed) {
-    CaseRandom random{std::mt19937_64(seed)};
+    CaseRandom random(seed);
     for (ElementType type : {kFloat32, kFloat16, kBFloat16}) {
       Case example{type, random};
       for (float s : {1.7f, -0.3f}) example.launch_and_compare(s);

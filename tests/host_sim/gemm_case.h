@@ -37,20 +37,20 @@ struct GemmCase {
   std::unique_ptr<uint16_t[]> c;
   int64_t c_offset = 0, c_count = 0;
 
-  // For the smaller tile of a kernel: extents of C up to a little more than two of them, and steps
-  // of K that go round its ring of stages up to three times; now and then nine times, so that an
+  // For the two tiles of a kernel: extents of C up to a little more than two large ones, and steps
+  // of K that go round the ring of stages up to three times; now and then nine times, so that an
   // arrival too many or too few in each round makes one round of seven or eight.
-  template <typename Tile>
-  GemmCase(uint64_t seed, Tile) : random{std::mt19937_64(seed)} {
-    problem.m = extent(Tile::kTileM);
-    problem.n = extent(Tile::kTileN);
+  template <typename Large, typename Small>
+  GemmCase(uint64_t seed, Large, Small) : random(seed) {
+    problem.m = extent(Large::kTileM, Small::kTileM);
+    problem.n = extent(Large::kTileN, Small::kTileN);
     const int64_t rounds = random.below(16) == 0 ? 9 : random.below(2) ? 3 : 1;
-    problem.k = 8 * random.between(1, rounds * Tile::kStages * Tile::kTileK / 8);
+    problem.k = 8 * random.between(1, rounds * Large::kStages * Large::kTileK / 8);
     problem.multiprocessors = random.below(2) ? 1 : 64;  // for either tile
     a = operand(problem.m);
     b = operand(problem.n);
     problem.c_stride = problem.n + random.below(4);
-    c_offset = random.below(3);
+    c_offset = random.below(2);
     c_count = (problem.m - 1) * problem.c_stride + problem.n;
     c.reset(new uint16_t[static_cast<size_t>(c_offset + c_count)]);
     problem.c_address = reinterpret_cast<uintptr_t>(c.get() + c_offset);
@@ -65,9 +65,8 @@ struct GemmCase {
          static_cast<uint32_t>(problem.k)};
   }
 
-  // Mostly one tile, sometimes up to three.
-  int64_t extent(int64_t tile) {
-    return random.below(4) ? random.between(1, tile) : random.between(1, 2 * tile + 9);
+  int64_t extent(int64_t large, int64_t small) {
+    return random.below(4) ? random.between(1, small) : random.between(1, 2 * large + 9);
   }
 
   std::unique_ptr<Matrix> operand(int64_t rows) {

@@ -14,6 +14,9 @@
 namespace lowbit::cuda::examples {
 
 struct CaseRandom {
+  // Spread: the first draws of generators with neighbouring seeds are alike.
+  explicit CaseRandom(uint64_t seed) : engine(seed * 0x9e3779b97f4a7c15ull) {}
+
   std::mt19937_64 engine;
   int64_t below(int64_t end) { return static_cast<int64_t>(engine() % static_cast<uint64_t>(end)); }
   int64_t between(int64_t low, int64_t high) { return low + below(high - low + 1); }

@@ -7,6 +7,12 @@
 
 namespace lowbit::cuda::model {
 
+// Barriers count warps: the last thread of the block stands for the lanes that its warp lacks too.
+inline uint32_t arrivals_of(const Thread& thread) {
+  const uint32_t size = machine->block_size;
+  return thread.index + 1 == size ? 1 + (32 - size % 32) % 32 : 1;
+}
+
 // bar.sync and bar.arrive: `threads` of the block take part, those that wait and those that do not.
 inline void barrier_arrive(uint32_t id, uint32_t threads, bool wait, const char* operation) {
   const Unwatched unwatched;
@@ -20,7 +26,9 @@ inline void barrier_arrive(uint32_t id, uint32_t threads, bool wait, const char*
   release(&barrier.key);
   barrier.expected = threads;
   ++machine->progress;
-  if (++barrier.arrived == threads) {
+  barrier.arrived += arrivals_of(self());
+  require(barrier.arrived <= threads, "threads of a barrier must be no more than it names");
+  if (barrier.arrived == threads) {
     for (Thread* thread : barrier.waiting) make_runnable(*thread);
     barrier.waiting.clear();
     barrier.arrived = 0;

@@ -101,32 +101,49 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Runs `accesses` as the engine: it calls acquire, release, reads and writes. The frame of this
-  // function belongs to no fiber, so it must not be instrumented.
+  // Runs `accesses` as the engine: it calls acquire, release, reads and writes, and only what the
+  // last two name counts, not what it captured from its caller. The frame of this function belongs
+  // to no fiber, so it must not be instrumented.
   template <typename Accesses>
   [[gnu::no_sanitize("thread"), gnu::noinline]] void run(
       [[maybe_unused]] const Accesses& accesses) {
 #if LOWBIT_MODEL_TSAN
     void* caller = __tsan_get_current_fiber();
     __tsan_switch_to_fiber(fiber_, __tsan_switch_to_fiber_no_sync);
-    accesses();
+    {
+      const Unwatched unwatched;
+      accesses();
+    }
     __tsan_switch_to_fiber(caller, __tsan_switch_to_fiber_no_sync);
 #endif
   }
 
   static void reads([[maybe_unused]] const void* address, [[maybe_unused]] size_t size) {
 #if LOWBIT_MODEL_TSAN
+    const Watched watched;
     __tsan_read_range(const_cast<void*>(address), size);
 #endif
   }
   static void writes([[maybe_unused]] void* address, [[maybe_unused]] size_t size) {
 #if LOWBIT_MODEL_TSAN
+    const Watched watched;
     __tsan_write_range(address, size);
 #endif
   }
 
  private:
 #if LOWBIT_MODEL_TSAN
+  // Within run(): for its lifetime accesses count again.
+  struct Watched {
+    Watched() {
+      AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+      AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    }
+    ~Watched() {
+      AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+      AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+    }
+  };
   void* fiber_ = nullptr;
 #endif
 };

@@ -7,21 +7,22 @@ import dataclasses
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 
 import torch
 
 from lowbit import native, registry
 from lowbit.bench import check
-from lowbit.bench.cases import BACKWARD, LINEAR, PACKING, WITHOUT_X, Case
+from lowbit.bench.cases import BACKWARD, DEQUANTIZE, LINEAR, PACKING, WITHOUT_X, Case
 from lowbit.bench.weight_specs import WeightSpec
 from lowbit.formats.weights import QuantizedWeight
 from lowbit.ops.prepack_weight import prepack
 
 _SEED = 1  # of the activations
-# Columns at either end of a result that must be right before anything is timed.
-_CHECKED = 256
+# Rows at either end of a weight whose results must be right before anything is timed, and the axis
+# of a result on which they lie; the other ops are checked whole.
+_CHECKED, _ROW_AXIS = 256, {LINEAR: -1, DEQUANTIZE: 0}
 # Columns of a result whose error is measured; all of a large layer would take seconds in float64.
 _COLUMNS = 512
 
@@ -77,9 +78,10 @@ class Entry:
     weight is the float matrix that the operands stand for: errors of the computation are measured
     against it, errors of the weight against the original.
     Operands that are not plain tensors (a session, packed parameters) need `another`, which makes
-    the same operands anew in memory of their own, and `nbytes`, their size. Libraries that run
-    graphs have `graph` in its place: graph(count)() is x times each of `count` copies of the weight
-    in one run, as in a model, since their threads sleep between runs.
+    the same operands anew in memory of their own. `nbytes` is the size of the weight where that is
+    not the size of the operands: they may also hold a given result. Libraries that run graphs have
+    `graph` in place of `another`: graph(count)() is x times each of `count` copies of the weight in
+    one run, as in a model, since their threads sleep between runs.
     arithmetic: "fp32", "bf16" or "int8", what multiplies: the rate is a share of that peak. planes:
     multiplications for each product of the matrices; int8 in one plane is quantized activations.
     """
@@ -100,7 +102,12 @@ class Entry:
         """Bytes of the weight, metadata included."""
         if self.nbytes is not None:
             return self.nbytes
-        return sum(t.numel() * t.element_size() for t in self.operands if t is not None)
+        return bytes_of(self.operands)
+
+
+def bytes_of(tensors: Iterable[torch.Tensor | None]) -> int:
+    """Bytes of the elements of tensors, without what lies between them."""
+    return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
 
 # mode -> (arithmetic, planes) of our kernels.
@@ -122,16 +129,17 @@ def own_entry(workload: Workload, backend: str) -> Entry:
     before = 0 if op.name in WITHOUT_X else 1
     head, tail = args[:before], args[before + len(operands) :]
     isa = f" ({native.isa()})" if backend == "cpu" else ""
-    call = op.overload
+    call, results, split = op.overload, (), len(operands)
     if op.name in WITHOUT_X:  # the result is so large that page faults of fresh memory take over
-        call, tail = _into_given_output(op), (*tail, op.allocate(*args))
+        call, results = _into_given_output(op), (op.allocate(*args),)
     arithmetic, planes = _ARITHMETIC[case.mode]
     return Entry(
         f"lowbit {backend}{isa}",
-        lambda *operands: call(*head, *operands, *tail),
-        operands,
+        lambda *given: call(*head, *given[:split], *tail, *given[split:]),
+        (*operands, *results),
         workload.layer.plain,
         lambda: registry.use_backend(backend),
+        nbytes=bytes_of(operands),
         arithmetic=arithmetic,
         planes=planes,
     )
@@ -155,19 +163,17 @@ def _weight_for(workload: Workload, backend: str) -> QuantizedWeight:
 
 
 def _require_right(workload: Workload, backend: str, args: tuple) -> None:
-    """Of a linear layer the first and last columns of the result: all would take seconds."""
+    """Of a large layer the results of its first and last rows: all would take seconds."""
     case, weight = workload.case, workload.weight
     got, n = check.run(case.op, backend, args), weight.shape[0]
-    parts = [(0, n)]
-    if case.op == LINEAR and n > 2 * _CHECKED:
-        parts = [(0, _CHECKED), (n - _CHECKED, n)]
-    for start, stop in parts:
-        whole = (start, stop) == (0, n)
+    axis = _ROW_AXIS.get(case.op)
+    whole = axis is None or n <= 2 * _CHECKED
+    for start, stop in [(0, n)] if whole else [(0, _CHECKED), (n - _CHECKED, n)]:
         part = case.arguments(weight if whole else weight.slice_rows(start, stop), _SEED)
-        result = got if whole else got[..., start:stop]
+        result = got if whole else got.narrow(axis, start, stop - start)
         failure = check.compare(result, check.expected(case.op, part)).failure
         if failure:
-            where = "" if whole else f", columns {start} to {stop - 1}"
+            where = "" if whole else f", rows {start} to {stop - 1} of the weight"
             raise check.CheckFailure(f"{case.op} on {backend}, {case}{where}: {failure}")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lowbit import __version__, environment, native, registry
-from lowbit.bench import check
+from lowbit.bench import check, gpu
 
 _CPUINFO = Path("/proc/cpuinfo")
 _ROOT = Path(__file__).resolve().parents[3]
@@ -98,7 +98,7 @@ def _gpus() -> list[str]:
     if not torch.cuda.is_available():
         return []
     found = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
-    return [f"{gpu.name} (sm_{gpu.major}{gpu.minor})" for gpu in found]
+    return [f"{g.name} (sm_{g.major}{g.minor}), driver {gpu.driver()}" for g in found]
 
 
 def _libraries() -> dict[str, str]:

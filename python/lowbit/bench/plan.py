@@ -69,8 +69,12 @@ class Plan:
         return self.backends or default_names(self.op, self.device)
 
     def cold(self, case: Case) -> bool:
-        """Whether calls of the case take turns through copies of the weight (cold.py)."""
-        return not self.quick and case.op not in WITHOUT_X and case.m <= DECODE_ROWS
+        """Whether calls of the case take turns through copies of the weight (cold.py).
+
+        All do on a GPU: its memory is fast enough that many rows may be bound by it too.
+        """
+        many = case.op in WITHOUT_X or case.m > DECODE_ROWS
+        return not self.quick and (self.device == "cuda" or not many)
 
 
 def default_names(op: str, device: str) -> tuple[str, ...]:

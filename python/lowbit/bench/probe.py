@@ -1,7 +1,8 @@
 """The limits of the machine, measured beside the figures that are compared with them.
 
 With the CPU library: one read-only pass over huge pages a call, and loops of one instruction on
-registers, with the best instruction set of this CPU. Without it, and on a GPU: what torch reaches.
+registers, with the best instruction set of this CPU. Without it, and on a GPU: what torch reaches,
+the best of its copies and reductions, and its products of large square matrices.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from pathlib import Path
 import torch
 
 from lowbit import native
+from lowbit.bench import gpu
 from lowbit.formats.memory import empty_on_huge_pages
 
 # arithmetic -> the instructions that do it (csrc/cpu/probe.cpp); its peak is that of the fastest.
+# A GPU's are those of torch's products, named after the arithmetic.
 INSTRUCTIONS = {
     "fp32": ("fma",),
     "bf16": ("tile_bf16", "dot_bf16", "fma"),
@@ -26,6 +29,7 @@ INSTRUCTIONS = {
 _PASS_BYTES = 256 << 20
 _PASSES = 3
 _MATRIX = 2048
+_GPU_MATRIX = 8192
 _COLUMNS = 4096
 _CACHE = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
 
@@ -41,26 +45,36 @@ class Probe:
             buffer = empty_on_huge_pages(torch.empty(0), (nbytes // 4,)).fill_(1.0)
             self._windows = itertools.cycle(buffer.split(min(nbytes, _PASS_BYTES) // 4))
         else:
-            self._buffer = torch.ones(nbytes // 4, device=device)
+            self._buffer = torch.rand(nbytes // 4, device=device)
 
     def bandwidth(self) -> float:
-        """Bytes a second of a read-only pass over memory that is in no cache."""
+        """Bytes a second of a pass over memory that is in no cache; a native one only reads."""
         if self.native:
             with best_isa():
                 return torch.ops.lowbit._probe_read(next(self._windows))
         matrix = self._buffer.view(-1, _COLUMNS)
         vector = matrix.new_ones(_COLUMNS)
-        reads = (self._buffer.sum, lambda: torch.mv(matrix, vector))
-        return self._buffer.nbytes / min(self._fastest(read) for read in reads)
+        source, target = self._buffer.chunk(2)
+        passes = (self._buffer.sum, lambda: torch.mv(matrix, vector), lambda: target.copy_(source))
+        return self._buffer.nbytes / min(self._fastest(one) for one in passes)
 
     def peaks(self) -> dict[str, float]:
         """Operations a second of each instruction of INSTRUCTIONS; 0 where the CPU lacks it."""
+        if self.device == "cuda":
+            return self._gpu_peaks()
         if not self.native:
             a = torch.randn(_MATRIX, _MATRIX, device=self.device)
             return {"fma": 2.0 * _MATRIX**3 / self._fastest(lambda: torch.mm(a, a))}
         names = sorted({name for names in INSTRUCTIONS.values() for name in names})
         with best_isa():
             return {name: torch.ops.lowbit._probe_peak(name) for name in names}
+
+    def _gpu_peaks(self) -> dict[str, float]:
+        """Of matrices of random numbers: with zeros a GPU draws less power and runs faster."""
+        a = torch.randn(_GPU_MATRIX, _GPU_MATRIX, device=self.device)
+        half = a.to(torch.bfloat16)
+        products = {"fp32": lambda: torch.mm(a, a), "bf16": lambda: torch.mm(half, half)}
+        return {n: 2.0 * _GPU_MATRIX**3 / self._fastest(work) for n, work in products.items()}
 
     def _fastest(self, work: Callable) -> float:
         work()
@@ -69,7 +83,8 @@ class Probe:
 
 def peak_of(arithmetic: str, peaks: dict[str, float]) -> float:
     """Operations a second of an arithmetic, given those of the instructions; 0 if not known."""
-    return max((peaks.get(name, 0.0) for name in INSTRUCTIONS.get(arithmetic, ())), default=0.0)
+    names = (arithmetic, *INSTRUCTIONS.get(arithmetic, ()))
+    return max(peaks.get(name, 0.0) for name in names)
 
 
 @contextlib.contextmanager
@@ -85,18 +100,12 @@ def best_isa() -> Iterator[None]:
 
 def timed(work: Callable, repeats: int, device: str) -> float:
     """Seconds a call, of `repeats` calls in a row."""
-    synchronize(device)
+    if device == "cuda":
+        return gpu.elapsed(work, repeats) / repeats
     start = time.perf_counter()
     for _ in range(repeats):
         work()
-    synchronize(device)
     return (time.perf_counter() - start) / repeats
-
-
-def synchronize(device: str) -> None:
-    """Wait for the device's work; nothing to do on a CPU."""
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 def _buffer_bytes(device: str, quick: bool) -> int:

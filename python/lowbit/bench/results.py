@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from lowbit import __version__
-from lowbit.bench import info
+from lowbit.bench import gpu, info
 from lowbit.bench.bars.evaluators import Outcome
 from lowbit.bench.plan import DECODE_ROWS
 from lowbit.bench.report import markdown
@@ -65,7 +65,7 @@ class Run:
     @property
     def machine(self) -> str:
         """The processor or GPU."""
-        return torch.cuda.get_device_name() if self.device == "cuda" else info.cpu_model()
+        return gpu.described() if self.device == "cuda" else info.cpu_model()
 
     @property
     def threads(self) -> list[int]:
@@ -101,9 +101,16 @@ def heading(run: Run) -> str:
         bandwidths = [row.bandwidth / 1e9 for row in timed]
         parts += [f"read bandwidth {min(bandwidths):.1f}-{max(bandwidths):.1f} GB/s"]
         parts += [_peaks_text(timed)]
-        cold = any(row.cold for row in timed)
-        parts += [f"cold weights up to M={DECODE_ROWS}" if cold else "warm weights"]
+        parts += [_temperature(timed)]
     return " | ".join(parts)
+
+
+def _temperature(rows: list[Row]) -> str:
+    """Which rows read their weight from memory."""
+    if not any(row.cold for row in rows):
+        return "warm weights"
+    some = "" if all(row.cold for row in rows) else f" up to M={DECODE_ROWS}"
+    return f"cold weights{some}"
 
 
 def _peaks_text(rows: list[Row]) -> str:

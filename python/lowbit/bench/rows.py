@@ -31,6 +31,7 @@ class Row:
     k: int = 0
     code_bits: int = 0
     run: str = ""
+    gpu: str = ""  # name and driver; empty on a CPU
     cold: bool = False
     samples: list[float] = dataclasses.field(default_factory=list)
     probes: list[float] = dataclasses.field(default_factory=list)

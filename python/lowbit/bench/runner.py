@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from lowbit.bench import check, overhead, sampling
+from lowbit.bench import check, gpu, overhead, sampling
 from lowbit.bench.cases import AXES, Case
 from lowbit.bench.entries import Entry, Layer, Workload, entry_of, errors, peers
 from lowbit.bench.load import Waiting
@@ -87,6 +87,7 @@ def _row(plan: Plan, workload: Workload, mode: str) -> Row:
         k=weight.k,
         code_bits=weight.bits,
         run=plan.run,
+        gpu=gpu.described() if plan.device == "cuda" else "",
         cold=plan.cold(case),
         flops=case.flops,
     )
@@ -131,7 +132,7 @@ def _sample(plan: Plan, entries: list[Entry], rows: list[Row], probe: Probe) -> 
         row.samples, row.probes, row.dropped = samples.seconds, samples.probes, samples.dropped
         row.bandwidth = statistics.median(samples.probes or around)
         row.waited = waited
-        row.note = _note(row, around)
+        row.note = "; ".join(part for part in (_note(row, around), samples.note) if part)
     _compare_with_baseline(rows)
 
 

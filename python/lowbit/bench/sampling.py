@@ -31,11 +31,15 @@ _PATIENCE = 20
 
 @dataclasses.dataclass
 class Samples:
-    """Accepted samples in seconds a call, the bandwidth around each, and how many were dropped."""
+    """Accepted samples in seconds a call, the bandwidth around each, and how many were dropped.
+
+    note: what to mind about the way they were taken.
+    """
 
     seconds: list[float] = dataclasses.field(default_factory=list)
     probes: list[float] = dataclasses.field(default_factory=list)
     dropped: int = 0
+    note: str = ""
 
 
 def agree(before: float, after: float) -> bool:
@@ -47,10 +51,11 @@ class _Turn:
     """An entry that takes its turns."""
 
     def __init__(self, entry: Entry, cold: bool, device: str, sample_seconds: float):
-        self.samples, self._spent = Samples(), 0.0
-        self._entry, self._device = entry, device
-        self._work, self._products = rotation(entry, cold)
+        self._spent, self._entry, self._device = 0.0, entry, device
         with entry.context():
+            calls = rotation(entry, cold, device)
+            self.samples = Samples(note=calls.note)
+            self._work, self._products = calls.work, calls.count
             self._work()
             once = timed(self._work, 1, device)
         self._repeats = max(1, round(sample_seconds / max(once, 1e-9)))
@@ -106,7 +111,7 @@ def interleave(
     sample_seconds = _PROBED_SAMPLE_SECONDS if read else _SAMPLE_SECONDS
     turns = [_Turn(entry, cold, device, sample_seconds) for entry in entries]
     # What is copied here lies on huge pages already; what libraries allocate does not.
-    if cold and any(entry.another or entry.graph for entry in entries):
+    if cold and device == "cpu" and any(entry.another or entry.graph for entry in entries):
         huge_pages.collapse()
     before = read() if read else None
     while waiting := [turn for turn in turns if turn.wants_more(min_time)]:

@@ -63,11 +63,13 @@ def _saved(path: Path, document: dict[str, Any]) -> Saved:
     upgrade = _row_of_version_1 if document["schema_version"] == 1 else _row
     op = next((word for word in document["argv"][1:2] if not word.startswith("-")), LINEAR)
     cpu, versions = document["machine"].get("cpu"), document["versions"]
+    model = cpu.get("model", "") if isinstance(cpu, dict) else ""  # else the reason why unknown
     peaks = document.get("peaks", {}).items()
+    rows = [upgrade(fields, op) for fields in document["rows"]]
     return Saved(
         path,
-        [upgrade(fields, op) for fields in document["rows"]],
-        cpu.get("model", "") if isinstance(cpu, dict) else "",  # else the reason why it is unknown
+        rows,
+        next((row.gpu for row in rows if row.gpu), model),
         versions.get("commit") or versions.get("lowbit", ""),
         {int(threads): {name: float(x) for name, x in found.items()} for threads, found in peaks},
     )

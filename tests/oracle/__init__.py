@@ -1,0 +1,1 @@
+"""Maps of fragments and operands from sources other than the host model, to judge it by."""
