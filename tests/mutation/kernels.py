@@ -1,0 +1,82 @@
+"""Every kernel text and what judges its mutants."""
+
+from tests.mutation.programs import Program
+from tests.mutation.triton_kernel import TritonKernel
+
+_CPU = ("csrc", "csrc/cpu", "tests/host_sim")
+_EXAMPLES = ("csrc", "examples/cuda")
+
+KERNELS = {
+    "dequantize_weight": Program(
+        check="tests/host_sim/check_dequantize_weight.cpp",
+        texts=("csrc/cuda/dequantize_weight.cuh",),
+        # A plane alone in its memory, with tables; and planes of three widths.
+        defines=("-DLOWBIT_HOST_MODEL", "-DLOWBIT_CHECK_BITS=4,7"),
+        # Threads share nothing, so ThreadSanitizer has nothing to say.
+        seeds={"plain": 512, "asan": 128},
+    ),
+    "vector_scale": Program(
+        check="tests/host_sim/check_vector_scale.cpp",
+        texts=("examples/cuda/vector_scale.cuh",),
+        include=_EXAMPLES,
+        seeds={"plain": 256, "asan": 64},
+    ),
+    "tiled_gemm": Program(
+        check="tests/host_sim/check_tiled_gemm.cpp",
+        texts=("examples/cuda/gemm_operands.cuh", "examples/cuda/tiled_gemm.cuh"),
+        include=_EXAMPLES,
+        seeds={"plain": 128, "asan": 16, "tsan": 8},
+    ),
+    "tiled_gemm_sm90": Program(
+        check="tests/host_sim/check_tiled_gemm_sm90.cpp",
+        texts=("examples/cuda/tiled_gemm_sm90.cuh",),
+        include=_EXAMPLES,
+        seeds={"plain": 128, "asan": 16, "tsan": 4},
+    ),
+    # All instruction sets share these texts: the plain loops are enough.
+    "cpu_decode_weight": Program(
+        check="tests/mutation/check_decode_weight.cpp",
+        texts=("csrc/cpu/decode_weight.inl", "csrc/cpu/dequantize_weight.inl"),
+        include=_CPU,
+        defines=("-DLOWBIT_SCALAR_ONLY",),
+        seeds={"plain": 256, "asan": 64},
+    ),
+    "cpu_prepack_weight": Program(
+        check="tests/mutation/check_prepack_weight.cpp",
+        texts=("csrc/cpu/prepack_weight.inl",),
+        include=_CPU,
+        defines=("-DLOWBIT_SCALAR_ONLY",),
+        seeds={"plain": 128, "asan": 32},
+    ),
+    "cpu_low_rank": Program(
+        check="tests/mutation/check_low_rank.cpp",
+        texts=("csrc/cpu/low_rank.inl",),
+        include=_CPU,
+        defines=("-DLOWBIT_SCALAR_ONLY",),
+        seeds={"plain": 256, "asan": 64},
+    ),
+    "triton_dequantize_weight": TritonKernel("dequantize_weight"),
+}
+
+# Texts without a program of their own, and why they need none or have none yet.
+_VALUES = "numbers one by one: no order, no bounds; the kernels' values test it"
+_HOST = "runs on the host: its refusals are tests of their own"
+_PROBE = "measures the machine: its results are speeds"
+_NO_PROGRAM = "only the library runs it, a minute's build; tests/test_weight_only_linear*.py do"
+NOT_JUDGED = {
+    "csrc/cuda/conversions.cuh": _VALUES,
+    "csrc/cuda/elements.cuh": _VALUES,
+    "csrc/cuda/device.cuh": "includes only",
+    "csrc/cuda/platform.cuh": "macros only",
+    "csrc/cuda/launch.cuh": _HOST,
+    "csrc/cuda/tensor_map.cuh": _HOST,
+    **{
+        f"csrc/cpu/{name}.inl": _NO_PROGRAM
+        for name in (
+            "dot_tile", "linear_bf16", "linear_bf16_amx", "linear_exact", "linear_int8x2",
+            "linear_int8x2_amx", "linear_int8x2_pack", "linear_int8x2_table", "linear_panel",
+            "linear_tiles", "panel", "weight_only_linear_backward",
+        )
+    },
+    **{f"csrc/cpu/{name}.inl": _PROBE for name in ("probe", "probe_bf16", "probe_tiles")},
+}  # fmt: skip
