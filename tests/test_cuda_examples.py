@@ -199,7 +199,7 @@ MISTAKES = {
         "stage given back while it is read": (SM90, "ring.empty + stage_before",
             "ring.empty + (stage_before + 1) % Tile::kStages", "tsan", RACE),
         "products in flight not waited for": (SM90, "    wait_wgmma<1>();\n", "", "tsan", RACE),
-        "sums stored before the last products": (SM90, "  wait_wgmma<0>();\n", "", "plain",
+        "sums stored before the last products": (SM90, "  wait_wgmma(sums);\n", "", "plain",
             LEFT_OVER),
         "no fence before the products": (SM90, "fence_wgmma();", ";", "plain",
             "wgmma_fence must stand"),

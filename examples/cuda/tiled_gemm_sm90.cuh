@@ -134,7 +134,7 @@ LOWBIT_DEVICE void multiply_stages(const StageRing<Tile>& ring, uint32_t k_block
     if (k_block > 0 && lane_index() == 0) arrive_mbarrier(ring.empty + stage_before);
     stage_before = at.stage;
   }
-  wait_wgmma<0>();
+  wait_wgmma(sums);
 }
 
 // A warp holds 16 of its group's 64 rows. Lane 4r + c: of each eight columns 2c and 2c + 1, of rows

@@ -178,6 +178,8 @@ WRAPPER(advance_descriptor, (uint64_t* out, uint64_t descriptor, uint32_t bytes)
 WRAPPER(fence_wgmma, (), ptx::fence_wgmma())
 WRAPPER(commit_wgmma, (), ptx::commit_wgmma())
 WRAPPER(wait_wgmma, (), ptx::wait_wgmma<1>())
+WRAPPER(wait_wgmma_for, (float* out), float d[2]; d[0] = out[0]; d[1] = out[1]; ptx::wait_wgmma(d);
+        out[0] = d[0]; out[1] = d[1])
 
 // All accumulators come from out and go back there, so that each must keep its place.
 #define WGMMA(name, n, T, ...)                                                                     \

@@ -62,12 +62,13 @@ LOWBIT_DEVICE void arrive_remote_mbarrier(uint32_t address) {
       "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(address) : "memory");
 }
 
-// Whether the phase of this parity has completed.
+// Whether the phase of this parity has completed. Arrivals may have come from other blocks of the
+// cluster: hence its scope.
 LOWBIT_DEVICE bool test_mbarrier(Mbarrier* barrier, uint32_t parity) {
   uint32_t done = 0;
   LOWBIT_ASM_SM90(
       "{\n.reg .pred p;\n"
-      "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p, [%1], %2;\n"
+      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
       "selp.u32 %0, 1, 0, p;\n}" : "=r"(done) : "r"(shared_address(barrier)),
       "r"(parity) : "memory");
   return done != 0;

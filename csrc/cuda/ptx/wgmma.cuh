@@ -3,6 +3,8 @@
 // warp). Registers of a product must be left alone from its issue until wait_wgmma(). sm_90a.
 #pragma once
 
+#include <type_traits>
+
 #include "shared_memory.cuh"
 #include "swizzle.cuh"
 
@@ -37,6 +39,10 @@ LOWBIT_DEVICE void commit_wgmma() { model::commit_products(); }
 template <uint32_t kPending>
 LOWBIT_DEVICE void wait_wgmma() {
   model::wait_products(kPending);
+}
+template <typename T, int kRegisters>
+LOWBIT_DEVICE void wait_wgmma(T (&)[kRegisters]) {
+  model::wait_products(0);
 }
 
 template <uint32_t kN, bool kTransposeA = false, bool kTransposeB = false>
@@ -91,6 +97,21 @@ LOWBIT_DEVICE void commit_wgmma() {
 template <uint32_t kPending>
 LOWBIT_DEVICE void wait_wgmma() {
   LOWBIT_ASM_SM90A("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+
+// Until no group is in flight, whose sums are `d`: to the compiler they were there since the wgmma
+// itself, and only this keeps what reads them behind the wait.
+template <typename T, int kRegisters>
+LOWBIT_DEVICE void wait_wgmma(T (&d)[kRegisters]) {
+  wait_wgmma<0>();
+  LOWBIT_UNROLL
+  for (int i = 0; i < kRegisters; ++i) {
+    if constexpr (std::is_same_v<T, float>) {
+      asm volatile("" : "+f"(d[i])::"memory");
+    } else {
+      asm volatile("" : "+r"(d[i])::"memory");
+    }
+  }
 }
 
 // ---- statements for one N; `tail` is what follows the predicate ----
