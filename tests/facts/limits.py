@@ -14,7 +14,7 @@ from tests.facts.sass import KernelFacts
 
 # A kernel that an architecture lacks may stand there as a text that stops at the first instruction
 # that is missing, and be no longer than this.
-STUB_INSTRUCTIONS = 32
+STUB_INSTRUCTIONS = 64
 
 
 @dataclass(frozen=True)
