@@ -15,7 +15,7 @@ def _of_kernel(arch: str, facts: KernelFacts, entries: list[Entry]) -> list[str]
         return [f"{where} must have limits in tests/facts/limits.py, got none"]
     if not here and not is_stub(facts):
         return [
-            f"{where} must be empty there, as its limits leave the architecture out, "
+            f"{where} must do nothing there, as its limits leave the architecture out, "
             f"got {facts.opcodes.total()} instructions"
         ]
     failures = []
