@@ -58,9 +58,8 @@ KERNELS = {
     "triton_dequantize_weight": TritonKernel("dequantize_weight"),
 }
 
-# Texts without a program of their own, and why they need none or have none yet.
+# Texts whose mutants nothing judges, and why.
 _VALUES = "numbers one by one: no order, no bounds; the kernels' values test it"
-_HOST = "runs on the host: its refusals are tests of their own"
 _PROBE = "measures the machine: its results are speeds"
 _NO_PROGRAM = "only the library runs it, a minute's build; tests/test_weight_only_linear*.py do"
 NOT_JUDGED = {
@@ -68,8 +67,8 @@ NOT_JUDGED = {
     "csrc/cuda/elements.cuh": _VALUES,
     "csrc/cuda/device.cuh": "includes only",
     "csrc/cuda/platform.cuh": "macros only",
-    "csrc/cuda/launch.cuh": _HOST,
-    "csrc/cuda/tensor_map.cuh": _HOST,
+    "csrc/cuda/launch.cuh": "runs on the host: tests/test_host_model.py has its refusals",
+    "csrc/cuda/tensor_map.cuh": "runs on the host: no test asks for its refusals yet",
     **{
         f"csrc/cpu/{name}.inl": _NO_PROGRAM
         for name in (

@@ -67,8 +67,8 @@ def check(ids: Iterable[str], table: dict[str, dict], report: Callable[[str], No
     """Repeats the recorded runs of these mutants; a sentence for each that went otherwise."""
     wrong = []
     for name, kernel in KERNELS.items():
-        own = [m.id for m in kernel.mutants()]
-        chosen = [id for id in ids if id in set(own)]
+        own = {m.id for m in kernel.mutants()}
+        chosen = [id for id in ids if id in own]
         kills = {id: kill_of(table[id]) for id in chosen if kill_of(table[id])}
         survivors = [id for id in chosen if id not in kills]
         for id, words in kernel.replay(kills) if kills else ():
@@ -102,15 +102,15 @@ def record(names: Iterable[str], table: dict[str, dict], report: Callable[[str],
 
 
 def sample(table: dict[str, dict], most: int) -> list[str]:
-    """Some mutants that one build killed, others with every change of the sources."""
-    groups = {}
+    """Mutants that one build killed, from one on that each change of the sources draws anew."""
+    builds = {}
     for id, (name, _) in every_mutant().items():
-        if id in table and "build" in table[id] and not KERNELS[name].missing:
-            groups.setdefault((name, table[id]["build"]), []).append(id)
-    turn = _hash_of_sources()
-    chosen = groups[sorted(groups)[turn % len(groups)]]
-    start = turn // len(groups) % len(chosen)
-    return (chosen[start:] + chosen[:start])[:most]
+        if "build" in table.get(id, {}) and not KERNELS[name].missing:
+            builds[id] = name, table[id]["build"]
+    drawn = list(builds)[_hash_of_sources() % len(builds)]
+    together = [id for id in builds if builds[id] == builds[drawn]]
+    start = together.index(drawn)
+    return (together[start:] + together[:start])[:most]
 
 
 def _hash_of_sources() -> int:
