@@ -35,9 +35,8 @@ LOWBIT_DEVICE uint32_t shared_address(const void* pointer) {
 
 #endif
 
-// Cuts the dynamic shared memory of the launch into arrays, in the same way in every thread and in
-// the entry that works out how much to ask for (shared_bytes_after). The first alignment must be
-// the largest.
+// Cuts the dynamic shared memory of the launch into arrays, in the same way in every thread. The
+// first alignment must be the largest.
 class SharedMemoryCutter {
  public:
   template <typename T>
