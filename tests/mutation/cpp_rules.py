@@ -91,6 +91,8 @@ def _calls(cpp: CppText) -> Iterator[Change]:
         behind = cpp.partner[opening] + 1
         whole = cpp.tokens[first - 1].text in _BEFORE_STATEMENT and cpp.tokens[behind].text == ";"
         for pattern in CALLS.get(token.text, ()) if whole else USED_CALLS.get(token.text, ()):
+            if "{t}" in pattern and not template:
+                continue
             becomes = pattern.format(*parts, t=template)
             yield _change(cpp, token.text, first, behind + whole, becomes, whole)
 
