@@ -157,6 +157,7 @@ struct Cluster {
 struct Operation {
   Block* block;
   std::function<void()> complete;
+  bool late;  // mostly waits until nothing else can go on
 };
 
 struct Machine {
@@ -246,8 +247,8 @@ inline void maybe_switch() {
 
 // Hands work to an asynchronous unit.
 inline void start_operation(std::function<void()> complete) {
-  machine->operations.push_back(
-      std::make_unique<Operation>(Operation{&block(), std::move(complete)}));
+  machine->operations.push_back(std::make_unique<Operation>(
+      Operation{&block(), std::move(complete), machine->random.one_in(8)}));
   ++machine->progress;
 }
 

@@ -224,10 +224,17 @@ class Scheduler {
   void complete_operation() {
     auto& operations = machine_.operations;
     const uint32_t i = machine_.random.below(static_cast<uint32_t>(operations.size()));
+    if (operations[i]->late && others_can_go_on() && !machine_.random.one_in(256)) return;
     const std::unique_ptr<Operation> operation = std::move(operations[i]);
     operations.erase(operations.begin() + i);
     ++machine_.progress;
     operation->complete();
+  }
+
+  bool others_can_go_on() const {
+    const auto& operations = machine_.operations;
+    return !machine_.runnable.empty() || std::any_of(operations.begin(), operations.end(),
+                                                     [](const auto& o) { return !o->late; });
   }
 
   // Mostly any thread; for stretches one warp is held back while others can run, which no uniform
