@@ -69,6 +69,9 @@ def check(ids: Iterable[str], table: dict[str, dict], report: Callable[[str], No
     for name, kernel in KERNELS.items():
         own = {m.id for m in kernel.mutants()}
         chosen = [id for id in ids if id in own]
+        if chosen and kernel.missing:
+            wrong.append(f"{name} was not judged: {kernel.missing}")
+            continue
         kills = {id: kill_of(table[id]) for id in chosen if kill_of(table[id])}
         survivors = [id for id in chosen if id not in kills]
         for id, words in kernel.replay(kills) if kills else ():
