@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cuda_build import CUDART, HOST_FLAGS, LINKER_OPTIONS
 from tests.facts.cubins import (
     ARCHS,
     FLAGS,
@@ -61,7 +62,9 @@ def test_every_source_has_limits():
 
 def test_flags_are_those_of_the_build():
     build = (ROOT / "_native_build.py").read_text()
-    assert [flag for flag in (*FLAGS, TORCH_TARGET) if f'"{flag}"' not in build] == []
+    flags = (*FLAGS, TORCH_TARGET, HOST_FLAGS, CUDART)
+    assert [flag for flag in flags if f'"{flag}"' not in build] == []
+    assert [option for option in LINKER_OPTIONS if f'"{option}"' not in build] == []
 
 
 # The CUDA recipe alone: the CPU library has tests of its own and takes longer to compile.

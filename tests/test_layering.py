@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-KERNEL_TEXTS = ("csrc/**/*.inl", "csrc/**/*.cuh")
-CPP = ("csrc/**/*.h", "csrc/**/*.cpp", "csrc/**/*.cu", "csrc/**/*.cuh", "csrc/**/*.inl")
+CPP_SUFFIXES = ("h", "cpp", "cu")
+CPP_ROOTS = ("csrc", "examples/cuda")
+KERNEL_TEXTS = tuple(f"{root}/**/*.{suffix}" for root in CPP_ROOTS for suffix in ("inl", "cuh"))
+CPP = (*KERNEL_TEXTS, *(f"{root}/**/*.{suffix}" for root in CPP_ROOTS for suffix in CPP_SUFFIXES))
 PYTHON = "python/lowbit"
 
 
@@ -190,6 +192,9 @@ def imports_of_tests(root):
 SEEDS = [
     (torch_in_kernel_texts, "csrc/cpu/op.inl", '#include "torch_checks.h"'),
     (torch_in_kernel_texts, "csrc/cuda/op.cuh", "void f(torch::stable::Tensor x);"),
+    (torch_in_kernel_texts, "examples/cuda/op.cuh", '#include "torch_checks.h"'),
+    (torch_headers_outside_their_place, "examples/cuda/op.cu", "#include <torch/headeronly/a.h>"),
+    (headers_that_are_not_stable, "examples/cuda/op.cu", "#include <ATen/ATen.h>"),
     (torch_headers_outside_their_place, "csrc/cpu/op.cpp", "#include <torch/csrc/stable/tensor.h>"),
     (headers_that_are_not_stable, "csrc/torch_checks.h", "#include <ATen/ATen.h>"),
     (headers_that_are_not_stable, "csrc/torch_checks.h", "#include <torch/extension.h>"),
@@ -198,6 +203,13 @@ SEEDS = [
     (device_words_outside_device_cuh, "csrc/cuda/op.cuh", "int i = threadIdx.x;"),
     (device_words_outside_device_cuh, "csrc/cuda/op.cuh", 'asm volatile("bar;");'),
     (device_words_outside_device_cuh, "csrc/cuda/op.cuh", "__shfl_xor_sync(m, v, 1);"),
+    (device_words_outside_device_cuh, "examples/cuda/op.cuh", "int i = threadIdx.x;"),
+    (device_words_outside_device_cuh, "examples/cuda/op.cuh", 'asm volatile("bar;");'),
+    (device_words_outside_device_cuh, "examples/cuda/op.cu", "__syncthreads();"),
+    (launches_outside_launch_cuh, "examples/cuda/op.cu", "kernel<<<1, 32>>>();"),
+    (launches_outside_launch_cuh, "examples/cuda/op.cuh", "cudaLaunchKernelEx(&c, f);"),
+    (simd_outside_simd_h, "examples/cuda/op.cuh", "#include <immintrin.h>"),
+    (environment_elsewhere, "examples/cuda/op.cu", 'auto p = std::getenv("LOWBIT_ISA");'),
     (launches_outside_launch_cuh, "csrc/cuda/op.cu", "kernel<<<1, 32>>>();"),
     (launches_outside_launch_cuh, "csrc/cuda/op.cu", "cudaLaunchKernelEx(&c, f);"),
     (imports_upwards, "python/lowbit/formats/a.py", "from lowbit.ops import weight_only_linear"),
@@ -248,4 +260,9 @@ def test_comments_are_no_code(tmp_path):
 def test_the_rules_read_this_tree():
     """An empty list of files would keep every rule."""
     assert files(ROOT, [f"{PYTHON}/formats/*.py"]) and files(ROOT, [f"{PYTHON}/ops/*.py"])
-    assert files(ROOT, KERNEL_TEXTS) and files(ROOT, CPP)
+    for pattern in ("csrc/cpu/*.inl", "csrc/cuda/*.cuh", "examples/cuda/*.cuh"):
+        read = files(ROOT, [pattern])
+        assert read and set(read) <= set(files(ROOT, KERNEL_TEXTS))
+    for pattern in ("csrc/*.h", "csrc/cpu/*.cpp", "csrc/cuda/*.cu", "examples/cuda/*"):
+        read = files(ROOT, [pattern])
+        assert read and set(read) <= set(files(ROOT, CPP))

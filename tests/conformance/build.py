@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from tests.facts.cubins import CSRC, ROOT, SLOWED, Compilation, CompileError, find_nvcc
 
@@ -73,13 +74,10 @@ def device_program(arch: str, source: Path = HERE / "run.cu") -> Path:
 class Ptx(Compilation):
     """The PTX of one source for one architecture, in the cache of cubins."""
 
-    def key(self, nvcc: Path) -> str:
-        return "ptx-" + super().key(nvcc)
+    suffix: ClassVar[str] = ".ptx"
 
-    def command(self, nvcc: Path, output: Path) -> list[str]:
-        folders = [f"-I{folder}" for folder in self.include]
-        what = ["-ptx", f"-arch=compute_{self.arch}", str(self.source)]
-        return [str(nvcc), *what, *self.flags, *folders, "-o", str(output)]
+    def kind(self) -> tuple[str, ...]:
+        return ("-ptx", f"-arch=compute_{self.arch}")
 
 
 def ptx(source: Path, arch: str, csrc: Path = CSRC) -> str:

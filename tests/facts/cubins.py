@@ -1,4 +1,4 @@
-"""Cubins of CUDA sources, compiled once for each content of their inputs."""
+"""Cubins, and else what nvcc makes of a source, compiled once for each content of the inputs."""
 
 import hashlib
 import os
@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -54,12 +55,18 @@ def _nvcc_version(nvcc: Path) -> str:
 class Compilation:
     """One source for one architecture."""
 
+    suffix: ClassVar[str] = ".cubin"
+
     source: Path
     arch: str  # "80", "90a", ...
     include: tuple[Path, ...] = ()  # folders whose files count as inputs
     system: tuple[Path, ...] = ()  # folders known by torch's version alone
     flags: tuple[str, ...] = FLAGS
     folder: Path = CACHE
+
+    def kind(self) -> tuple[str, ...]:
+        """The options of nvcc that say what it makes of the source."""
+        return ("-cubin", f"-arch=sm_{self.arch}", "--resource-usage")
 
     def inputs(self) -> list[Path]:
         """The source and every file of ours that it can reach, whatever the preprocessor skips."""
@@ -79,7 +86,8 @@ class Compilation:
                 yield included.resolve()
 
     def key(self, nvcc: Path) -> str:
-        known = (_nvcc_version(nvcc), torch.__version__ if self.system else "", self.flags)
+        system = torch.__version__ if self.system else ""
+        known = (_nvcc_version(nvcc), system, self.kind(), self.flags)
         state = hashlib.sha256(repr(known).encode())
         for file in self.inputs():
             content = file.read_bytes()
@@ -89,18 +97,18 @@ class Compilation:
     def command(self, nvcc: Path, output: Path) -> list[str]:
         folders = [f"-I{folder}" for folder in self.include]
         folders += [part for folder in self.system for part in ("-isystem", str(folder))]
-        what = ["-cubin", f"-arch=sm_{self.arch}", "--resource-usage", str(self.source)]
-        return [str(nvcc), *what, *self.flags, *folders, "-o", str(output)]
+        what = [*self.kind(), *self.flags, str(self.source)]
+        return [str(nvcc), *what, *folders, "-o", str(output)]
 
     def cubin(self) -> Path:
-        """The cubin, from the cache if its inputs have not changed; ptxas's log lies beside it.
+        """What nvcc makes, from the cache if no input has changed; ptxas's log lies beside it.
 
         Raises CompileError with all that nvcc said, FileNotFoundError where there is no nvcc.
         """
         nvcc = find_nvcc()
         if nvcc is None:
             raise FileNotFoundError("nvcc is not installed; set CUDA_HOME to a CUDA toolkit")
-        made = self.folder / f"{self.source.stem}.sm_{self.arch}.{self.key(nvcc)}.cubin"
+        made = self.folder / f"{self.source.stem}.sm_{self.arch}.{self.key(nvcc)}{self.suffix}"
         if made.is_file():
             made.touch()
         else:
@@ -126,10 +134,10 @@ class Compilation:
 
 def _remove_unused(folder: Path) -> None:
     oldest = time.time() - UNUSED_DAYS * 86400
-    for cubin in folder.glob("*.cubin"):
-        if cubin.stat().st_mtime < oldest:
-            cubin.unlink(missing_ok=True)
-            cubin.with_suffix(".log").unlink(missing_ok=True)
+    for made in folder.glob("*.sm_*"):
+        if made.suffix != ".log" and made.stat().st_mtime < oldest:
+            made.unlink(missing_ok=True)
+            made.with_suffix(".log").unlink(missing_ok=True)
 
 
 def kernel_sources() -> list[str]:
