@@ -7,7 +7,16 @@ import torch
 
 from lowbit import registry
 from lowbit.nn import weight_module
+from tests.host_sim import builder
 from tests.runners import CPU_LIBRARY_MISSING, RUNNERS, running_on
+
+ON_HOST_MODEL = {"test_cuda_examples.py", "test_cuda_model.py", "test_host_model.py"}
+
+
+def pytest_collection_finish(session):
+    """A run of several files that need programs of the host model builds them from the start."""
+    if len(ON_HOST_MODEL & {item.path.name for item in session.items}) > 1:
+        builder.build_ahead()
 
 
 @pytest.fixture(params=RUNNERS)

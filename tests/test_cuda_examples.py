@@ -16,7 +16,7 @@ from tests.host_sim import builder
 from tests.host_sim.runner import run
 
 PROGRAMS = ("check_vector_scale", "check_tiled_gemm", "check_tiled_gemm_sm90")
-SEEDS = {"plain": 120, "asan": 20, "tsan": 3}
+SEEDS = {"plain": 100, "asan": 6, "tsan": 3}
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ MISTAKES = {
         "sums stored before the last products": (SM90, "  wait_wgmma(sums);\n", "", "plain",
             LEFT_OVER),
         "no fence before the products": (SM90, "fence_wgmma();", ";", "plain",
-            "wgmma_fence must stand"),
+            "fence_wgmma must stand"),
         "products not committed": (SM90, "commit_wgmma();", "", "plain", LEFT_OVER),
         "descriptor's stride of four rows": (SM90, "8 * Tile::kRowBytes, kUnused",
             "4 * Tile::kRowBytes, kUnused", "plain", WRONG),

@@ -55,7 +55,7 @@ def imports_at_collection(path):
 
 
 # Programs that tests start, where Triton is installed; pytest collects none of them.
-PROGRAMS = ("tests/triton_cpu/*.py", "tests/oracle/triton_layouts.py")
+PROGRAMS = ("triton_cpu/*.py", "oracle/triton_layouts.py", "mutation/triton_worker.py")
 
 
 def test_collection_needs_no_other_package():

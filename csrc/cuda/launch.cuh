@@ -74,8 +74,9 @@ void launch(const char* name, void (*kernel)(Args...), const LaunchShape& shape,
 #else
 
 inline void check_cuda(const char* where, const char* need, cudaError_t error) {
-  require_launch(error == cudaSuccess, where,
-                 std::string(need) + ", got " + cudaGetErrorString(error));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // said here: the next one to ask is not to blame
+  require_launch(false, where, std::string(need) + ", got " + cudaGetErrorString(error));
 }
 
 inline int64_t device_attribute(cudaDeviceAttr attribute, int32_t device_index) {

@@ -1,9 +1,14 @@
 """Builds the CUDA texts for the host model with g++; cached by the content of all inputs."""
 
+import functools
 import hashlib
 import os
 import shutil
 import subprocess
+import threading
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -15,6 +20,7 @@ CSRC = ROOT / "csrc"
 EXAMPLES = ROOT / "examples" / "cuda"
 CACHE = ROOT / "build" / "host_sim"
 TORCH = Path(torch.__file__).parent
+_locks: dict[Path, threading.Lock] = defaultdict(threading.Lock)
 
 _COMMON = (
     "-std=c++20",
@@ -27,6 +33,13 @@ _COMMON = (
 )
 # Three builds for three kinds of mistakes: wrong values under many schedules; accesses out of
 # bounds or misaligned; accesses that nothing orders, whatever the schedule.
+PROGRAMS = (
+    "check_vector_scale",
+    "check_tiled_gemm",
+    "check_tiled_gemm_sm90",
+    "check_dequantize_weight",
+    "check_model",
+)
 FLAVOURS = {
     "plain": ("-O2",),
     "asan": ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
@@ -66,23 +79,38 @@ def build_program(
     return _build(name, [HERE / f"{name}.cpp"], (csrc, examples), flags, ())
 
 
+def build_ahead() -> None:
+    """Starts to build everything beside the tests: compiling takes longer than running."""
+    wanted = [build_library, build_examples]
+    wanted += [functools.partial(build_program, *each) for each in product(PROGRAMS, FLAVOURS)]
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="build_ahead")
+    for build in wanted:
+        pool.submit(build)  # what fails here fails again in the test that needs it
+    pool.shutdown(wait=False)
+
+
 def _build(name: str, sources: list[Path], folders: tuple[Path, ...], flags, link) -> Path:
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
         pytest.skip("no C++ compiler found")
     folder = CACHE / _key(compiler, sources, folders, flags, link)
     program = folder / name
-    if not program.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / f"{name}.{os.getpid()}"
-        # Sources follow "-x c++": the compiler does not know the suffix .cu.
-        files = ["-x", "c++", *map(str, sources), "-x", "none"]
-        include = [f"-I{each}" for each in folders]
-        command = [compiler, *_COMMON, *flags, *include, *files, "-o", str(unfinished), *link]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        unfinished.replace(program)
+    with _locks[program]:
+        if not program.is_file():
+            include = [f"-I{each}" for each in folders]
+            _compile([compiler, *_COMMON, *flags, *include], sources, link, program)
     return program
+
+
+def _compile(command: list[str], sources: list[Path], link, program: Path) -> None:
+    program.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = program.with_name(f"{program.name}.{os.getpid()}")
+    # Sources follow "-x c++": the compiler does not know the suffix .cu.
+    files = ["-x", "c++", *map(str, sources), "-x", "none"]
+    command = [*command, *files, "-o", str(unfinished), *link]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    unfinished.replace(program)
 
 
 def _key(compiler: str, sources: list[Path], folders: tuple[Path, ...], flags, link) -> str:

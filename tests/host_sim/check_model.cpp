@@ -30,7 +30,7 @@ Words counted(uint32_t n) {
 
 // ---- barriers of a block ----
 
-enum class Barrier { kRight, kMissing, kCountsDiffer, kOneThreadAway };
+enum class Barrier { kRight, kMissing, kCountsDiffer, kOneThreadAway, kHalfWarps };
 
 template <Barrier kCase>
 LOWBIT_KERNEL(kThreads)
@@ -39,6 +39,7 @@ reverse_kernel(uint32_t* out, const uint32_t* in) {
   const uint32_t t = thread_index();
   words[t] = in[t];
   if (kCase == Barrier::kOneThreadAway && t == 5) return;
+  if (kCase == Barrier::kHalfWarps && t % 32 < 16) sync_named_barrier(1, 32);
   if (kCase == Barrier::kCountsDiffer) sync_named_barrier(1, t < 32 ? 64 : 32);
   if (kCase != Barrier::kMissing) sync_block();
   out[t] = words[kThreads - 1 - t];
@@ -295,7 +296,15 @@ void bulk() {
 
 // ---- wgmma ----
 
-enum class Product { kRight, kNoFence, kTouched, kNoWait, kNoProxyFence, kDescriptorsDiffer };
+enum class Product {
+  kRight,
+  kNoFence,
+  kTouched,
+  kNoWait,
+  kNoProxyFence,
+  kDescriptorsDiffer,
+  kBeyondTheSwizzle
+};
 
 // d[64, 8] = a b with b from 16 rows of K in shared memory and ones in the registers of a.
 template <Product kCase>
@@ -312,7 +321,10 @@ product_kernel(float* out) {
   const uint32_t stride = kCase == Product::kDescriptorsDiffer && t == 9 ? 256 : 128;
   float d[4] = {};
   if (kCase != Product::kNoFence) fence_wgmma();
-  wgmma_float16<8>(d, ones, matrix_descriptor(b, 128, stride, Swizzle::kNone), false);
+  const uint64_t columns = kCase == Product::kBeyondTheSwizzle
+                               ? matrix_descriptor(b + 8, 16, 256, Swizzle::k32Bytes)
+                               : matrix_descriptor(b, 128, stride, Swizzle::kNone);
+  wgmma_float16<8>(d, ones, columns, false);
   if (kCase == Product::kTouched) d[1] = 0;
   commit_wgmma();
   if (kCase != Product::kNoWait) wait_wgmma<0>();
@@ -383,6 +395,7 @@ const std::map<std::string, void (*)()> kCases = {
     {"reverse, barrier missing", reverse<Barrier::kMissing>},
     {"reverse, counts differ", reverse<Barrier::kCountsDiffer>},
     {"reverse, one thread away", reverse<Barrier::kOneThreadAway>},
+    {"reverse, half warps", reverse<Barrier::kHalfWarps>},
     {"hand_off", hand_off<Handoff::kRight>},
     {"hand_off, nobody reads", hand_off<Handoff::kNobodyReads>},
     {"warp", warp<Warp::kRight>},
@@ -421,6 +434,7 @@ const std::map<std::string, void (*)()> kCases = {
     {"product, no wait", product<Product::kNoWait>},
     {"product, no proxy fence", product<Product::kNoProxyFence>},
     {"product, descriptors differ", product<Product::kDescriptorsDiffer>},
+    {"product, beyond the swizzle", product<Product::kBeyondTheSwizzle>},
     {"remote", remote<Remote::kRight>},
     {"remote, no sync", remote<Remote::kNoSync>},
     {"remote, no last sync", remote<Remote::kNoLastSync>},

@@ -13,6 +13,17 @@ inline uint32_t arrivals_of(const Thread& thread) {
   return thread.index + 1 == size ? 1 + (32 - size % 32) % 32 : 1;
 }
 
+// The hardware counts a warp when one of its lanes comes, and all of them must.
+inline void check_whole_warps(NamedBarrier& barrier) {
+  for (uint32_t warp = 0; warp * 32 < machine->block_size; ++warp) {
+    const uint32_t count = machine->block_size - warp * 32;
+    const uint32_t all = count >= 32 ? 0xffffffffu : (1u << count) - 1;
+    require(barrier.lanes[warp] == 0 || barrier.lanes[warp] == all,
+            "a barrier must be reached by whole warps, got lanes of one without the others");
+    barrier.lanes[warp] = 0;
+  }
+}
+
 // bar.sync and bar.arrive: `threads` of the block take part, those that wait and those that do not.
 inline void barrier_arrive(uint32_t id, uint32_t threads, bool wait, const char* operation) {
   const Unwatched unwatched;
@@ -27,8 +38,10 @@ inline void barrier_arrive(uint32_t id, uint32_t threads, bool wait, const char*
   barrier.expected = threads;
   ++machine->progress;
   barrier.arrived += arrivals_of(self());
+  barrier.lanes[self().warp] |= 1u << self().lane;
   require(barrier.arrived <= threads, "threads of a barrier must be no more than it names");
   if (barrier.arrived == threads) {
+    check_whole_warps(barrier);
     for (Thread* thread : barrier.waiting) make_runnable(*thread);
     barrier.waiting.clear();
     barrier.arrived = 0;

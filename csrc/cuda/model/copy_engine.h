@@ -33,6 +33,7 @@ inline void check_bulk_copy(const void* shared, const void* global, uint32_t byt
   shared_address(shared);
   require_aligned(shared, 16, "bulk copy, shared memory");
   require_aligned(global, 16, "bulk copy, global memory");
+  require_global(global, "bulk copy, global memory");
   require(bytes > 0 && bytes % 16 == 0, "a bulk copy must move a multiple of 16 bytes");
 }
 
@@ -67,11 +68,12 @@ inline void copy_to_shared(Block& target, const Stretches& stretches, const void
   release(issued.get());
   start_operation([&target, stretches, mbarrier, bytes, issued] {
     move_bytes(stretches);
+    Mbarrier& barrier = mbarrier_at(target, mbarrier);
     target.copy_engine.run([&] {
       acquire(issued.get());
       report(stretches);
       // Threads see it through the mbarrier, other engines without a fence.
-      release(&mbarrier_at(target, mbarrier).key);
+      release(&barrier.key);
       release(&target.async_proxy_key);
       release(&machine->end_key);
     });

@@ -31,6 +31,7 @@ uint32_t look(const Access& access) {
 
 inline uint32_t load_acquire(const uint32_t* address) {
   require_aligned(address, 4, "load_acquire");
+  require_global(address, "load_acquire");
   return look([address] { return __atomic_load_n(address, __ATOMIC_ACQUIRE); });
 }
 
@@ -42,12 +43,14 @@ inline void changed() {
 
 inline void store_release(uint32_t* address, uint32_t value) {
   require_aligned(address, 4, "store_release");
+  require_global(address, "store_release");
   __atomic_store_n(address, value, __ATOMIC_RELEASE);
   changed();
 }
 
 inline uint32_t add_acquire_release(uint32_t* address, uint32_t value) {
   require_aligned(address, 4, "add_acquire_release");
+  require_global(address, "add_acquire_release");
   const uint32_t before = __atomic_fetch_add(address, value, __ATOMIC_ACQ_REL);
   changed();
   return before;

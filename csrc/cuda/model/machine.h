@@ -94,6 +94,7 @@ struct WarpMeeting {
 
 struct NamedBarrier {
   uint32_t arrived = 0, expected = 0;
+  uint32_t lanes[32] = {};  // that have arrived, of each warp
   std::vector<Thread*> waiting;
   char key = 0;
 };

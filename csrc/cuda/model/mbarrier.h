@@ -68,13 +68,6 @@ inline void arrive(Block& owner, const void* address, uint32_t announced_bytes) 
   complete_phase_if_due(barrier);
 }
 
-// mbarrier.expect_tx without an arrival.
-inline void expect_bytes(Block& owner, const void* address, uint32_t bytes) {
-  touch_mbarrier(address);
-  const Unwatched unwatched;
-  mbarrier_at(owner, address).bytes += bytes;
-}
-
 // Called by a copy engine whose bytes have come. They may come before they are announced.
 inline void arrive_bytes(Block& owner, const void* address, uint32_t bytes) {
   Mbarrier& barrier = mbarrier_at(owner, address);
@@ -86,6 +79,7 @@ inline bool test_phase(const void* address, uint32_t parity) {
   touch_mbarrier(address);
   const Unwatched unwatched;
   maybe_switch();
+  require(parity <= 1, "the parity of a phase must be 0 or 1");
   Mbarrier& barrier = mbarrier_at(block(), address);
   const bool done = barrier.parity != parity;
   if (done) acquire(&barrier.key);

@@ -106,6 +106,12 @@ inline bool is_shared(const Block& block, const void* address) {
   return address >= arena && address < arena + SharedMemory::kArenaBytes;
 }
 
+inline void require_global(const void* address, const char* operation) {
+  if (is_shared(block(), address)) {
+    fail(std::string(operation) + ": the address must be one of global memory, got shared");
+  }
+}
+
 inline uint32_t shared_address(const void* pointer) {
   const Unwatched unwatched;
   require(is_shared(block(), pointer), "the address must be one of shared memory of its block");

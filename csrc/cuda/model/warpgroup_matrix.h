@@ -31,7 +31,8 @@ struct MatrixDescriptor {
     if (swizzle_bytes == 0) {
       return start + row / 8 * stride + row % 8 * 16 + depth / 16 * leading + depth % 16;
     }
-    require(depth < swizzle_bytes, "K of a product must lie within one row of the swizzle");
+    require(start % swizzle_bytes + depth < swizzle_bytes,
+            "K of a product must lie within one row of the swizzle");
     return swizzled(start + row / 8 * stride + row % 8 * swizzle_bytes + depth, swizzle_bytes);
   }
 
@@ -166,7 +167,7 @@ WarpgroupPart::Accumulator* take_accumulator(T (&d)[kRegisters]) {
   WarpgroupPart& part = self().products;
   const auto found = part.in_flight.find(d);
   if (found != part.in_flight.end()) return found->second.get();
-  require(part.fenced, "wgmma_fence must stand between accesses to accumulators and a wgmma");
+  require(part.fenced, "fence_wgmma must stand between accesses to accumulators and a wgmma");
   auto taken = std::make_unique<WarpgroupPart::Accumulator>();
   taken->values.resize(kRegisters);
   std::memcpy(taken->values.data(), d, sizeof(d));
@@ -240,7 +241,7 @@ inline void wait_products(uint32_t pending) {
   if (part.groups.size() <= pending) return;
   Warpgroup& group = warpgroup();
   const uint64_t number = part.groups[part.groups.size() - 1 - pending];
-  wait_until("wgmma_wait", [&group, number] { return group.completed >= number; });
+  wait_until("wait_wgmma", [&group, number] { return group.completed >= number; });
   acquire(&group.key);
   part.groups.erase(part.groups.begin(), part.groups.end() - pending);
   land_accumulators(number);
