@@ -194,7 +194,7 @@ def _use_cuda_model(args) -> None:
         raise UsageError("--cuda-model must stand without --backend: it checks one backend")
     try:
         model = cuda_model.load(args.cuda_model.resolve())
-    except OSError as error:
+    except (OSError, AttributeError) as error:  # no library; a library without the model's controls
         raise UsageError(f"--cuda-model must be a library of the host model, {error}") from error
     model.set_seed(args.seed)
     args.backend = [cuda_model.NAME]

@@ -32,7 +32,7 @@ _COMMON = (
     "-DLOWBIT_HOST_MODEL",
 )
 # Three builds for three kinds of mistakes: wrong values under many schedules; accesses out of
-# bounds or misaligned; accesses that nothing orders, whatever the schedule.
+# bounds or misaligned; accesses that nothing orders.
 PROGRAMS = (
     "check_vector_scale",
     "check_tiled_gemm",

@@ -30,8 +30,12 @@ struct Free {
 template <typename Check>
 int check_seeds(int argc, char** argv, const Check& check) {
   const uint64_t first = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1;
-  const uint64_t count = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 100;
-  for (uint64_t seed = first; seed < first + count; ++seed) {
+  const int64_t count = argc > 2 ? std::strtoll(argv[2], nullptr, 10) : 100;
+  if (argc > 3 || count < 1) {
+    std::printf("usage: %s [first seed] [number of seeds, at least 1]\n", argv[0]);
+    return 2;
+  }
+  for (uint64_t seed = first; seed < first + static_cast<uint64_t>(count); ++seed) {
     model::settings.seed = seed;
     try {
       check(seed);
@@ -40,7 +44,7 @@ int check_seeds(int argc, char** argv, const Check& check) {
       return 1;
     }
   }
-  std::printf("%lu seeds ok\n", count);
+  std::printf("%ld seeds ok\n", count);
   return 0;
 }
 
