@@ -159,9 +159,12 @@ def violations(entry: Entry, facts: KernelFacts) -> list[str]:
     return found
 
 
+WRITES = frozenset({"ST", "STG", "STS", "RED", "REDG", "ATOM", "ATOMG", "UTMASTG", "UBLKCP"})
+
+
 def is_stub(facts: KernelFacts) -> bool:
     """Whether the kernel of an architecture that lacks it does nothing there but stop."""
     # Code that does not return ends in a branch to itself.
     loops = facts.loop is not None and facts.loop.instructions > 1
-    works = any(MMA.fullmatch(name) or name in ("ST", "STG") for name in facts.plain)
+    works = any(MMA.fullmatch(name) or name in WRITES for name in facts.plain)
     return not loops and not works
