@@ -116,7 +116,8 @@ def _compile(command: list[str], sources: list[Path], link, program: Path) -> No
 def _key(compiler: str, sources: list[Path], folders: tuple[Path, ...], flags, link) -> str:
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True).stdout
     state = hashlib.sha256(repr((version, torch.__version__, _COMMON, flags, link)).encode())
-    for path in [*sources, *_headers(HERE), *(h for folder in folders for h in _headers(folder))]:
+    own = sorted(HERE.rglob("*.h"))
+    for path in [*sources, *own, *(h for folder in folders for h in _headers(folder))]:
         state.update(path.name.encode())
         state.update(path.read_bytes())
     return state.hexdigest()[:20]

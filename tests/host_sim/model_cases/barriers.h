@@ -1,0 +1,103 @@
+// Cases of the host model: barriers of a block and meetings of a warp.
+#pragma once
+
+#include "case.h"
+
+namespace lowbit::cuda {
+namespace {
+
+// ---- barriers of a block ----
+
+enum class Barrier { kRight, kMissing, kCountsDiffer, kOneThreadAway, kHalfWarps };
+
+template <Barrier kCase>
+LOWBIT_KERNEL(kThreads)
+reverse_kernel(uint32_t* out, const uint32_t* in) {
+  LOWBIT_SHARED_ARRAY(uint32_t, words, kThreads, 4);
+  const uint32_t t = thread_index();
+  words[t] = in[t];
+  if (kCase == Barrier::kOneThreadAway && t == 5) return;
+  if (kCase == Barrier::kHalfWarps && t % 32 < 16) sync_named_barrier(1, 32);
+  if (kCase == Barrier::kCountsDiffer) sync_named_barrier(1, t < 32 ? 64 : 32);
+  if (kCase != Barrier::kMissing) sync_block();
+  out[t] = words[kThreads - 1 - t];
+}
+
+template <Barrier kCase>
+void reverse() {
+  const Words in = counted(kThreads);
+  Words out(kThreads);
+  launch("reverse", reverse_kernel<kCase>, {1, kThreads}, nullptr, out.data(), in.data());
+  for (uint32_t t = 0; t < kThreads; ++t) expect(out[t] == kThreads - 1 - t, "reverse");
+}
+
+// One warp hands words to the other, which says when it has read them.
+enum class Handoff { kRight, kNobodyReads };
+
+template <Handoff kCase>
+LOWBIT_KERNEL(kThreads)
+hand_off_kernel(uint32_t* out) {
+  LOWBIT_SHARED_ARRAY(uint32_t, words, 32, 4);
+  for (uint32_t round = 0; round < 3; ++round) {
+    if (warp_index() == 0) {
+      if (round > 0) sync_named_barrier(2, kThreads);
+      words[lane_index()] = round * 100 + lane_index();
+      arrive_named_barrier(1, kThreads);
+    } else {
+      sync_named_barrier(1, kThreads);
+      out[round * 32 + lane_index()] = words[lane_index()];
+      if (round < 2 && kCase == Handoff::kRight) arrive_named_barrier(2, kThreads);
+    }
+  }
+}
+
+template <Handoff kCase>
+void hand_off() {
+  Words out(96);
+  launch("hand_off", hand_off_kernel<kCase>, {1, kThreads}, nullptr, out.data());
+  for (uint32_t i = 0; i < 96; ++i) expect(out[i] == i / 32 * 100 + i % 32, "hand_off");
+}
+
+// ---- warps ----
+
+enum class Warp { kRight, kLanesDiverge, kOutsideTheMask, kNoSync };
+
+template <Warp kCase>
+LOWBIT_KERNEL(32)
+warp_kernel(uint32_t* out) {
+  LOWBIT_SHARED_ARRAY(uint32_t, words, 32, 4);
+  const uint32_t lane = lane_index();
+  words[lane] = lane;
+  if (kCase != Warp::kNoSync) sync_warp();
+  const uint32_t next = words[(lane + 1) % 32];
+  if (kCase == Warp::kLanesDiverge && lane == 3) {
+    out[lane] = ballot(true);
+    return;
+  }
+  if (kCase == Warp::kOutsideTheMask && lane < 16) shuffle(lane, 20, 32, 0xffffu);
+  out[lane] = reduce_add(next) + shuffle_down(lane, 1, 8);
+}
+
+template <Warp kCase>
+void warp() {
+  Words out(32);
+  launch("warp", warp_kernel<kCase>, {1, 32}, nullptr, out.data());
+  for (uint32_t l = 0; l < 32; ++l) expect(out[l] == 496 + (l % 8 == 7 ? l : l + 1), "warp");
+}
+
+const Cases kBarrierCases = {
+    {"reverse", reverse<Barrier::kRight>},
+    {"reverse, barrier missing", reverse<Barrier::kMissing>},
+    {"reverse, counts differ", reverse<Barrier::kCountsDiffer>},
+    {"reverse, one thread away", reverse<Barrier::kOneThreadAway>},
+    {"reverse, half warps", reverse<Barrier::kHalfWarps>},
+    {"hand_off", hand_off<Handoff::kRight>},
+    {"hand_off, nobody reads", hand_off<Handoff::kNobodyReads>},
+    {"warp", warp<Warp::kRight>},
+    {"warp, lanes diverge", warp<Warp::kLanesDiverge>},
+    {"warp, outside the mask", warp<Warp::kOutsideTheMask>},
+    {"warp, no sync", warp<Warp::kNoSync>},
+};
+
+}  // namespace
+}  // namespace lowbit::cuda
