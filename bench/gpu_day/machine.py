@@ -52,6 +52,8 @@ def query(fields: str) -> list[str]:
 
 
 def program(name: str) -> str | None:
-    """The path of a program on the PATH or in the CUDA toolkit."""
-    toolkit = os.path.join(os.environ.get("CUDA_HOME") or "/usr/local/cuda", "bin")
-    return shutil.which(name) or shutil.which(name, path=toolkit)
+    """The path of a program, looked for where the build looks for nvcc."""
+    homes = (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"))
+    toolkits = [os.path.join(home, "bin") for home in homes if home]
+    folders = [*toolkits, os.environ.get("PATH", os.defpath), "/usr/local/cuda/bin"]
+    return shutil.which(name, path=os.pathsep.join(folders))

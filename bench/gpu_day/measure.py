@@ -1,4 +1,4 @@
-"""`lowbit bench` of one op into a file; a failure where a kernel that must be there has no figures.
+"""`lowbit bench` of each op with a GPU kernel. A failure where a kernel has no figures.
 
 `lowbit bench` itself shows a backend that cannot run and passes: on a laptop that is no mistake.
 """
@@ -8,28 +8,73 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from bench.gpu_day.kernels import BACKENDS, listed
 from lowbit import cli
 from lowbit.bench import saved
+from lowbit.bench.cases import AXES, LINEAR
 from lowbit.bench.rows import OWN, Row, by
+
+_LAYER = "N=4096;K=14336"
+_SMALL = "--device cpu --quick --min-time 1e-3 --backends reference,torch_fp32,torch_copy"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """All options but --must go to `lowbit bench`."""
+    """1 when a result was wrong or a kernel has no figures."""
     parser = argparse.ArgumentParser(prog="python -m bench.gpu_day.measure")
-    parser.add_argument("file", type=Path)
-    parser.add_argument("op")
-    parser.add_argument("--must", required=True, help="the backend that must have figures")
-    args, options = parser.parse_known_args(argv)
-    args.file.unlink(missing_ok=True)
-    status = cli.main(["bench", args.op, *options, "-o", "json", "--out", str(args.file)])
-    if not args.file.is_file():
-        return status or 1
-    rows = saved.read(args.file).rows
-    told = [figure(case, args.must) for case in by(rows, lambda row: row.case).values()]
-    print("; ".join(text for text, _ in told) or "no case was timed")
-    return status or int(not told or not all(passed for _, passed in told))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--small", action="store_true", help="the reference, on the CPU")
+    args = parser.parse_args(argv)
+    must = ("reference",) if args.small else BACKENDS
+    told = []
+    for op in ops():
+        status = bench(op, options(op, args.small), args.folder)
+        told.append(judged(op, must, args.folder))
+        print(told[-1][0], flush=True)
+        if status:
+            return status
+    print("; ".join(text for text, _ in told) or "no op has a GPU kernel")
+    return int(not told or not all(there for _, there in told))
+
+
+def ops() -> list[str]:
+    """Those with a GPU kernel. The product first: most depends on its figures."""
+    names = dict.fromkeys(op for op, _ in listed())
+    return sorted(names, key=lambda op: op != LINEAR)
+
+
+def options(op: str, small: bool) -> list[str]:
+    """What `lowbit bench` is asked to time of an op."""
+    many_rows = "rows" in AXES[op]
+    if small:
+        shape = "M=2;N=64;K=128" if many_rows else "N=64;K=128"
+        return ["--dtype", "bf16", "--shapes", shape, *_SMALL.split()]
+    shape, bits = (f"M=1,16,256;{_LAYER}", "4") if many_rows else (_LAYER, "2,4,8")
+    return ["--dtype", "bf16", "--shapes", shape, "--bits", bits, "--device", "cuda"]
+
+
+def bench(op: str, options: list[str], folder: Path) -> int:
+    """The exit status of `lowbit bench`, which writes what it timed also when it is interrupted."""
+    file = _file(op, folder)
+    file.unlink(missing_ok=True)
+    return cli.main(["bench", op, *options, "-o", "json", "--out", str(file)])
+
+
+def judged(op: str, must: Sequence[str], folder: Path) -> tuple[str, bool]:
+    """(the figures in one phrase, whether those of each kernel are there)."""
+    if not _file(op, folder).is_file():
+        return f"{op}: no figures", False
+    cases = by(saved.read(_file(op, folder)).rows, lambda row: row.case)
+    wanted = [backend for name, backend in listed(must) if name == op]
+    figures = [figure(rows, backend) for rows in cases.values() for backend in wanted]
+    text = "; ".join(text for text, _ in figures) or "no case was timed"
+    return f"{op}: {text}", bool(figures) and all(there for _, there in figures)
+
+
+def _file(op: str, folder: Path) -> Path:
+    return folder / f"bench_{op}.json"
 
 
 def figure(rows: list[Row], backend: str) -> tuple[str, bool]:
@@ -41,7 +86,7 @@ def figure(rows: list[Row], backend: str) -> tuple[str, bool]:
     of_bandwidth = "" if share is None else f", {share:.0%} of bandwidth"
     peers = [row for row in rows if not row.own and row.samples]
     beside = "".join(f", {row.backend} {_microseconds(row)}" for row in peers)
-    return f"{own.case}: {_microseconds(own)}{of_bandwidth}{beside}", True
+    return f"{own.case}: {backend} {_microseconds(own)}{of_bandwidth}{beside}", True
 
 
 def _microseconds(row: Row) -> str:

@@ -14,9 +14,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.gpu_day import machine
-from bench.gpu_day.steps import LIMIT, UNSUPPORTED, Step
+from bench.gpu_day.steps import GRACE, LIMIT, UNSUPPORTED, Step
 
 PASSED, FAILED, ABSENT = "passed", "FAILED", "n/a"
+DRY = "dry"  # in place of passed: what a dry run shows is less
 _TAIL = 40  # lines of a failed step's output
 
 
@@ -59,9 +60,10 @@ class Day:
     def _outcome(self, step: Step) -> Outcome:
         if missing := self._missing(step):
             return Outcome(step, FAILED, 0.0, f"not there: {', '.join(missing)}")
-        limit = min(step.limit, self._stop - time.monotonic())
-        if limit <= 0:
+        left = self._stop - time.monotonic()
+        if left <= 0:
             return Outcome(step, FAILED, 0.0, f"no time left of {LIMIT} s")
+        limit = left if self._dry else min(step.limit, left)  # a laptop has fewer cores
         if self._dry:
             self._announce(step)
         start = time.monotonic()
@@ -75,11 +77,15 @@ class Day:
         lines = [line for line in text.splitlines() if line.strip()] or ["it printed nothing"]
         tail = "\n".join(lines[-_TAIL:])
         if status is None:
-            return Outcome(step, FAILED, seconds, f"stopped after {seconds:.0f} s", tail)
+            return Outcome(
+                step, FAILED, seconds, f"stopped after {seconds:.0f} s: {lines[-1]}", tail
+            )
         if status == UNSUPPORTED:
             return Outcome(step, ABSENT, seconds, lines[-1])
         if status == 0 and not self._left_its_file(step):
             return Outcome(step, FAILED, seconds, f"it left no {step.output}", tail)
+        if self._dry and not status:
+            return Outcome(step, DRY, seconds, f"{step.shows} ({lines[-1]})")
         return Outcome(step, FAILED if status else PASSED, seconds, lines[-1], tail)
 
     def _left_its_file(self, step: Step) -> bool:
@@ -127,10 +133,24 @@ class Day:
             text, _ = process.communicate(timeout=limit)
             return process.returncode, text
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # its children too: compilers, kernels
-            text, _ = process.communicate()
-            return None, text
+            return None, _stopped(process)
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            _signal(process, signal.SIGKILL)
             process.wait()
             raise
+
+
+def _stopped(process: subprocess.Popen) -> str:
+    """What it printed. Interrupted, pytest and `lowbit bench` write what they have."""
+    _signal(process, signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.communicate(timeout=GRACE)
+    _signal(process, signal.SIGKILL)
+    text, _ = process.communicate()
+    return text
+
+
+def _signal(process: subprocess.Popen, number: int) -> None:
+    """To its children too: compilers, kernels."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from bench.gpu_day.machine import Gpu
 from bench.gpu_day.runner import FAILED, PASSED, Outcome
-from bench.gpu_day.steps import BENCHES
+from bench.gpu_day.steps import FIGURES
 
 LOG_COLUMNS = ("date", "commit", "GPU", "driver", "torch", "steps", "figures")
 
@@ -38,7 +38,7 @@ class Heading:
 
     def log_line(self, outcomes: Sequence[Outcome]) -> str:
         """A row of the table in docs/gpu_log.md."""
-        figures = [o.says for o in outcomes if o.step in BENCHES and o.verdict == PASSED]
+        figures = [o.says for o in outcomes if o.step in FIGURES and o.verdict == PASSED]
         return _row(
             (
                 self.date,

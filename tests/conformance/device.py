@@ -1,23 +1,14 @@
 """The first minute of a GPU: every case on it against the host model."""
 
-import subprocess
-
+from bench.gpu_day import machine
 from tests.conformance.build import device_program, model_program
 from tests.conformance.outputs import Output, Run, changes, run
-
-# Of GPUs whose instructions need the letter.
-_ARCHS = {"9.0": "90a", "10.0": "100a", "12.0": "120a"}
 
 
 def device_arch() -> str | None:
     """Of the first GPU ("80", "90a", ...); None where there is none."""
-    command = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader", "--id=0"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        return None
-    capability = done.stdout.strip()
-    return _ARCHS.get(capability, capability.replace(".", ""))
+    gpu = machine.gpu()
+    return gpu.arch if gpu else None
 
 
 def _verdict(name: str, expected: Output, device: Run) -> str:
