@@ -14,6 +14,7 @@ from pathlib import Path
 from bench.gpu_day.kernels import BACKENDS, listed
 from lowbit import cli
 from lowbit.bench import saved
+from lowbit.bench.arguments import INTERRUPTED
 from lowbit.bench.cases import AXES, LINEAR
 from lowbit.bench.rows import OWN, Row, by
 
@@ -28,15 +29,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--small", action="store_true", help="the reference, on the CPU")
     args = parser.parse_args(argv)
     must = ("reference",) if args.small else BACKENDS
-    told = []
+    told, statuses = [], []
     for op in ops():
-        status = bench(op, options(op, args.small), args.folder)
+        statuses.append(bench(op, options(op, args.small), args.folder))
         told.append(judged(op, must, args.folder))
-        print(told[-1][0], flush=True)
-        if status:
-            return status
+        if statuses[-1] == INTERRUPTED:
+            break
     print("; ".join(text for text, _ in told) or "no op has a GPU kernel")
-    return int(not told or not all(there for _, there in told))
+    return int(not told or any(statuses) or not all(there for _, there in told))
 
 
 def ops() -> list[str]:

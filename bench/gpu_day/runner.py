@@ -77,9 +77,8 @@ class Day:
         lines = [line for line in text.splitlines() if line.strip()] or ["it printed nothing"]
         tail = "\n".join(lines[-_TAIL:])
         if status is None:
-            return Outcome(
-                step, FAILED, seconds, f"stopped after {seconds:.0f} s: {lines[-1]}", tail
-            )
+            says = f"stopped after {seconds:.0f} s: {lines[-1]}"
+            return Outcome(step, FAILED, seconds, says, tail)
         if status == UNSUPPORTED:
             return Outcome(step, ABSENT, seconds, lines[-1])
         if status == 0 and not self._left_its_file(step):
