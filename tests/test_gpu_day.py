@@ -26,6 +26,13 @@ def test_all_steps_fit_into_ten_minutes_and_eight_files():
     assert all("/" not in name for name in outputs)
 
 
+def test_the_log_tells_of_every_step():
+    text = (ROOT / "docs/gpu_log.md").read_text()
+    rows = [f"| {step.name} | {step.limit} |" for step in STEPS]
+    assert all(text.count(row) == 1 for row in rows)
+    assert sorted(rows, key=text.index) == rows
+
+
 def test_what_matters_most_comes_first():
     wanted = [steps.CONFORMANCE, steps.PYTEST, steps.BENCH, steps.SANITIZER]
     assert [step for step in STEPS if step in wanted] == wanted and STEPS[-1] is steps.SANITIZER
