@@ -1,6 +1,7 @@
 """What bench/gpu_day.sh does with the kernels: none is left out, and what is wrong is told."""
 
 import ast
+import dataclasses
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +20,9 @@ from bench.gpu_day.kernels import listed, shapes_of
 from bench.gpu_day.launches import EXAMPLE, Launch
 from lowbit import registry
 from lowbit.bench import check
-from lowbit.bench.cases import BACKWARD, CASES, DEQUANTIZE, LINEAR
+from lowbit.bench.cases import BACKWARD, CASES, DEQUANTIZE, LINEAR, Case
 from lowbit.bench.sweep import Tally
+from lowbit.bench.weight_specs import WeightSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 GEMM = next(example for example in EXAMPLES if example.name == "tiled_gemm")
@@ -111,6 +113,13 @@ def test_shapes_are_of_every_mode_with_few_rows_and_with_many(linear_kernels):
 def test_a_launched_case_has_a_tail(op):
     cases = shapes_of(op, "reference")
     assert cases and all(case.weight.k % 32 and case.weight.n > 1 for case in cases)
+
+
+def test_a_launched_case_has_work(monkeypatch):
+    full, tail = Case(LINEAR), WeightSpec(k=77)
+    empty = [Case(LINEAR, tail, (0,)), Case(LINEAR, dataclasses.replace(tail, n=0))]
+    monkeypatch.setitem(CASES, LINEAR, (*empty, full))
+    assert shapes_of(LINEAR, "reference") == [full]
 
 
 def test_every_example_is_timed_where_it_was_predicted():
