@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from tests.conformance import __main__, device, golden, outputs, statements
-from tests.conformance.build import FLAVOURS, device_program, find_compiler, model_program
+from tests.conformance.build import FLAVOURS, device_program, model_program
 from tests.conformance.device import compare, is_wrong
 from tests.conformance.mistakes import changed_copy
 from tests.conformance.outputs import Output, Run
 from tests.facts.cubins import find_nvcc
+from tests.host_sim.compiler import find_compiler
 
 needs_nvcc = pytest.mark.skipif(find_nvcc() is None, reason="nvcc is not installed")
 needs_compiler = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler found")

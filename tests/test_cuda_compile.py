@@ -5,16 +5,18 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests import torch_files
+from tests.build_cache import ROOT
 from tests.cuda_build import CUDART, HOST_FLAGS, LINKER_OPTIONS
+from tests.facts import __main__
 from tests.facts.cubins import (
     ARCHS,
     FLAGS,
-    ROOT,
-    TORCH_TARGET,
     compile_all,
     find_nvcc,
     kernel_sources,
@@ -23,7 +25,7 @@ from tests.facts.cubins import (
 from tests.facts.limits import ENTRIES
 from tests.facts.sass import kernel_facts, missing_tools
 from tests.facts.table import facts_table, predictions_table
-from tests.facts.verdict import failures
+from tests.facts.verdict import failures, without_limits
 
 SOURCES = tuple(dict.fromkeys(entry.source for entry in ENTRIES))
 
@@ -37,6 +39,15 @@ def cubins():
     return dict(zip(wanted, compile_all(of_kernels(*each) for each in wanted), strict=True))
 
 
+@pytest.fixture(scope="module")
+def facts_of_sm80(cubins):
+    return {
+        (source, arch): [*kernel_facts(cubin.result()).values()]
+        for (source, arch), cubin in cubins.items()
+        if arch == "80"
+    }
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("source", SOURCES)
 def test_kernels_keep_their_limits(cubins, source, arch):
@@ -46,10 +57,10 @@ def test_kernels_keep_their_limits(cubins, source, arch):
     assert not found, "\n\n".join(found)
 
 
-def test_tables(cubins):
+def test_tables(facts_of_sm80):
     """A line for the limits and one for the facts of each entry; a time on each GPU it runs on."""
     entries = [entry for entry in ENTRIES if "80" in entry.archs]
-    lines = facts_table(["80"]).splitlines()[2:]
+    lines = facts_table(facts_of_sm80).splitlines()[2:]
     assert len([line for line in lines if not line.startswith("| limits of")]) == len(entries)
     header, _, *rows = predictions_table(["80"]).splitlines()
     assert "A100" in header and len(rows) == len(ENTRIES)
@@ -57,12 +68,27 @@ def test_tables(cubins):
 
 
 def test_every_source_has_limits():
-    assert set(SOURCES) == set(kernel_sources())
+    assert without_limits(kernel_sources(), ENTRIES) == []
+    assert set(SOURCES) <= set(kernel_sources())
+
+
+def test_the_command(cubins, monkeypatch, capsys):
+    """It fails, in words, on a limit that is broken and on a source that has none."""
+    assert __main__.main(["--arch", "80"]) == 0
+    assert capsys.readouterr().out.endswith("binaries are within their limits\n")
+    tight, unlimited = ENTRIES[:2]
+    assert tight.source != unlimited.source
+    entries = [replace(tight, registers=8), *ENTRIES[2:]]
+    monkeypatch.setattr(__main__, "ENTRIES", entries)
+    assert __main__.main(["--arch", "80"]) == 1
+    said = capsys.readouterr().out
+    assert "registers must be at most 8, got" in said
+    assert f"{unlimited.source} must have an entry in tests/facts/limits.py, got none" in said
 
 
 def test_flags_are_those_of_the_build():
     build = (ROOT / "_native_build.py").read_text()
-    flags = (*FLAGS, TORCH_TARGET, HOST_FLAGS, CUDART)
+    flags = (*FLAGS, torch_files.TARGET, HOST_FLAGS, CUDART)
     assert [flag for flag in flags if f'"{flag}"' not in build] == []
     assert [option for option in LINKER_OPTIONS if f'"{option}"' not in build] == []
 

@@ -8,13 +8,17 @@ import sys
 import pytest
 import torch
 
+from tests.build_cache import EXAMPLES, ROOT
 from tests.cuda_build import build_examples
 from tests.example_cases import GEMMS, ExampleCases
 from tests.facts.cubins import ARCHS, find_nvcc
 from tests.facts.sass import find_cuobjdump, missing_tools
-from tests.host_sim import builder
+from tests.host_sim import builder, compiler
 from tests.host_sim.runner import run
 
+pytestmark = pytest.mark.skipif(
+    compiler.find_compiler() is None, reason="no C++ compiler is installed"
+)
 PROGRAMS = ("check_vector_scale", "check_tiled_gemm", "check_tiled_gemm_sm90")
 SEEDS = {"plain": 100, "asan": 6, "tsan": 3}
 
@@ -77,7 +81,7 @@ def test_library_for_gpus(arch):
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-@pytest.mark.parametrize("flavour", builder.FLAVOURS)
+@pytest.mark.parametrize("flavour", compiler.FLAVOURS)
 def test_random_cases(flavour, program):
     done = run(builder.build_program(program, flavour), 1, SEEDS[flavour])
     assert done.returncode == 0, done.stdout + done.stderr
@@ -195,16 +199,14 @@ MISTAKES = {
 
 @pytest.mark.slow
 def test_commands_of_the_guide():
-    guide = (builder.ROOT / "docs" / "verification.md").read_text()
+    guide = (ROOT / "docs" / "verification.md").read_text()
     blocks = re.findall(r"```sh\n(.*?)```", guide, re.DOTALL)
     assert len(blocks) == 4
     for block in blocks:
         if "tests.facts" in block and (find_nvcc() is None or missing_tools()):
             continue
         command = block.replace(".venv/bin/python", sys.executable)
-        done = subprocess.run(
-            ["bash", "-ec", command], cwd=builder.ROOT, capture_output=True, text=True
-        )
+        done = subprocess.run(["bash", "-ec", command], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -215,7 +217,7 @@ def test_commands_of_the_guide():
 )
 def test_seeded_mistake_is_caught(program, mistake, tmp_path):
     name, text, changed, flavour, words = MISTAKES[program][mistake]
-    examples = shutil.copytree(builder.EXAMPLES, tmp_path / "cuda")
+    examples = shutil.copytree(EXAMPLES, tmp_path / "cuda")
     original = (examples / name).read_text()
     assert original.count(text) == 1, "the text to change must stand there once"
     (examples / name).write_text(original.replace(text, changed))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.facts.cubins import Compilation, CompileError, find_nvcc
+from tests.build_cache import CompileError
+from tests.facts.cubins import Compilation, find_nvcc
 from tests.facts.gpus import GPUS, Work, predict
 from tests.facts.limits import Entry
 from tests.facts.loops import Instruction, hot_loop
@@ -41,7 +42,7 @@ MULTIPLIES = dataclasses.replace(SEEDED, requires=("HMMA",), per_mma=20.0)
 def seeded():
     if missing := missing_tools():
         pytest.skip(missing)
-    return kernel_facts(Compilation(HERE / "seeded.cu", "80").cubin())
+    return kernel_facts(Compilation(HERE / "seeded.cu", "80").made())
 
 
 def verdict(seeded, kernel: str, entry: Entry = SEEDED, arch: str = "80") -> str:
@@ -112,14 +113,14 @@ def test_other_architectures_have_an_empty_kernel_at_most(seeded):
 def test_held_up_wgmma_is_an_error():
     for _ in range(2):  # also when the cubin comes from the cache
         with pytest.raises(CompileError, match="ptxas holds wgmma up(.|\n)*C75"):
-            Compilation(HERE / "seeded_wgmma.cu", "90a").cubin()
+            Compilation(HERE / "seeded_wgmma.cu", "90a").made()
 
 
 @needs_nvcc
 def test_an_error_of_nvcc_is_told_whole(tmp_path):
     (tmp_path / "wrong.cu").write_text("__global__ void k() { first(); }\nint x = second;\n")
     with pytest.raises(CompileError, match=r'nvcc .*wrong\.cu(.|\n)*"first"(.|\n)*"second"'):
-        Compilation(tmp_path / "wrong.cu", "80", folder=tmp_path / "made").cubin()
+        Compilation(tmp_path / "wrong.cu", "80", folder=tmp_path / "made").made()
     assert list((tmp_path / "made").iterdir()) == []
 
 
@@ -133,15 +134,15 @@ def test_a_cubin_is_compiled_once_for_its_inputs(tmp_path):
     (tmp_path / "deep/b.cuh").write_text("")
     (tmp_path / "deep/other.cuh").write_text("")
     compilation = Compilation(tmp_path / "kernel.cu", "80", (tmp_path,), folder=tmp_path / "made")
-    first, nvcc = compilation.cubin(), find_nvcc()
+    first, nvcc = compilation.made(), find_nvcc()
     made = first.stat().st_ino
     (tmp_path / "deep/other.cuh").write_text("// not included")
-    assert compilation.cubin().stat().st_ino == made
+    assert compilation.made().stat().st_ino == made
     assert dataclasses.replace(compilation, flags=("-O1",)).key(nvcc) != compilation.key(nvcc)
     before = compilation.key(nvcc)
     (tmp_path / "deep/b.cuh").write_text("// included by what is included, on some condition")
     assert compilation.key(nvcc) != before
-    assert compilation.cubin() != first
+    assert compilation.made() != first
 
 
 # ---- reading ----
@@ -169,7 +170,7 @@ def test_a_line_that_cannot_be_read_is_an_error():
 
 @needs_tools
 def test_a_cubin_in_memory(seeded):
-    cubin = Compilation(HERE / "seeded.cu", "80").cubin()
+    cubin = Compilation(HERE / "seeded.cu", "80").made()
     assert kernel_facts(cubin.read_bytes()) == seeded
 
 
@@ -236,7 +237,7 @@ def test_facts_of_loops_in_binaries(seeded):
 @pytest.mark.parametrize("arch", ["90a", "120a"])
 def test_resources_on_newer_architectures(arch):
     """The reserved KiB of shared memory is left out, hints behind the operands are not read."""
-    facts = kernel_facts(Compilation(HERE / "seeded.cu", arch).cubin())
+    facts = kernel_facts(Compilation(HERE / "seeded.cu", arch).made())
     assert facts["static_shared"].shared == 32768
     assert facts["keeps_all"].shared == 0
     assert facts["multiplies<1>"].loop.mma == 2

@@ -2,7 +2,11 @@
 
 import pytest
 
-from tests.host_sim import builder, runner
+from tests.host_sim import builder, compiler, runner
+
+pytestmark = pytest.mark.skipif(
+    compiler.find_compiler() is None, reason="no C++ compiler is installed"
+)
 
 SEEDS = {"plain": 100, "asan": 10, "tsan": 5}
 RIGHT = (
@@ -67,7 +71,7 @@ def program():
     return lambda flavour: builder.build_program("check_model", flavour)
 
 
-@pytest.mark.parametrize("flavour", builder.FLAVOURS)
+@pytest.mark.parametrize("flavour", compiler.FLAVOURS)
 @pytest.mark.parametrize("case", RIGHT)
 def test_right_kernels(program, case, flavour):
     done = runner.run(program(flavour), case, 1, SEEDS[flavour])

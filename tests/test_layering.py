@@ -65,7 +65,7 @@ def simd_outside_simd_h(root):
     )
 
 
-def device_words_outside_device_cuh(root):
+def gpu_instructions_outside_wrappers(root):
     words = r"\basm\b|__shfl|\bthreadIdx\b|__syncthreads|__syncwarp|\bbar\.sync"
     # simd/ has tiles, a dot product that GCC spills around, and loads that must not be done twice;
     # fiber.h the switch of stacks.
@@ -200,12 +200,12 @@ SEEDS = [
     (headers_that_are_not_stable, "csrc/torch_checks.h", "#include <torch/extension.h>"),
     (simd_outside_simd_h, "csrc/cpu/op.inl", "auto a = _mm512_setzero_ps();"),
     (simd_outside_simd_h, "csrc/cpu/op.cpp", "#include <immintrin.h>"),
-    (device_words_outside_device_cuh, "csrc/cuda/op.cuh", "int i = threadIdx.x;"),
-    (device_words_outside_device_cuh, "csrc/cuda/op.cuh", 'asm volatile("bar;");'),
-    (device_words_outside_device_cuh, "csrc/cuda/op.cuh", "__shfl_xor_sync(m, v, 1);"),
-    (device_words_outside_device_cuh, "examples/cuda/op.cuh", "int i = threadIdx.x;"),
-    (device_words_outside_device_cuh, "examples/cuda/op.cuh", 'asm volatile("bar;");'),
-    (device_words_outside_device_cuh, "examples/cuda/op.cu", "__syncthreads();"),
+    (gpu_instructions_outside_wrappers, "csrc/cuda/op.cuh", "int i = threadIdx.x;"),
+    (gpu_instructions_outside_wrappers, "csrc/cuda/op.cuh", 'asm volatile("bar;");'),
+    (gpu_instructions_outside_wrappers, "csrc/cuda/op.cuh", "__shfl_xor_sync(m, v, 1);"),
+    (gpu_instructions_outside_wrappers, "examples/cuda/op.cuh", "int i = threadIdx.x;"),
+    (gpu_instructions_outside_wrappers, "examples/cuda/op.cuh", 'asm volatile("bar;");'),
+    (gpu_instructions_outside_wrappers, "examples/cuda/op.cu", "__syncthreads();"),
     (launches_outside_launch_cuh, "examples/cuda/op.cu", "kernel<<<1, 32>>>();"),
     (launches_outside_launch_cuh, "examples/cuda/op.cuh", "cudaLaunchKernelEx(&c, f);"),
     (simd_outside_simd_h, "examples/cuda/op.cuh", "#include <immintrin.h>"),
@@ -254,7 +254,9 @@ def test_comments_are_no_code(tmp_path):
     file = tmp_path / "csrc/cuda/op.cu"
     file.parent.mkdir(parents=True)
     file.write_text("// kernel<<<1, 2>>>\n/* threadIdx\n threadIdx */ int x;\n")
-    assert launches_outside_launch_cuh(tmp_path) == device_words_outside_device_cuh(tmp_path) == []
+    assert (
+        launches_outside_launch_cuh(tmp_path) == gpu_instructions_outside_wrappers(tmp_path) == []
+    )
 
 
 def test_the_rules_read_this_tree():

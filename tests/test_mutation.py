@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.build_cache import ROOT
 from tests.mutation import kills
 from tests.mutation.cpp_rules import cpp_mutants
 from tests.mutation.kernels import KERNELS, NOT_JUDGED
 from tests.mutation.mutants import Change, Kill, Mutant, mutated
-from tests.mutation.programs import ROOT
 from tests.mutation.schemata import PRELUDE, VARIABLE, with_all
 from tests.mutation.triton_rules import triton_mutants
 

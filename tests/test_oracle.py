@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.conformance.build import find_compiler
 from tests.conformance.mistakes import changed_copy
+from tests.host_sim.compiler import find_compiler
 from tests.oracle import checks, gluon, isa
 from tests.oracle.library import TYPES, Model, model
 from tests.oracle.ptx_machine import PtxMachine

@@ -4,10 +4,11 @@ import re
 
 import pytest
 
+from tests.build_cache import CSRC
 from tests.conformance import golden, statements
-from tests.conformance.build import find_compiler
 from tests.conformance.mistakes import changed_copy
-from tests.facts.cubins import ARCHS, CSRC, find_nvcc
+from tests.facts.cubins import ARCHS, find_nvcc
+from tests.host_sim.compiler import find_compiler
 
 needs_nvcc = pytest.mark.skipif(find_nvcc() is None, reason="nvcc is not installed")
 needs_cuda_headers = pytest.mark.skipif(

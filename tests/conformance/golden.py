@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.build_cache import CSRC
 from tests.conformance.build import HERE, ptx
-from tests.facts.cubins import ARCHS, CSRC
+from tests.facts.cubins import ARCHS
 
 SOURCE = HERE / "wrappers.cu"
 RECORD = HERE / "golden.txt"

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from tests.facts.cubins import CSRC
+from tests.build_cache import CSRC
 
 
 def changed_copy(folder: Path, name: str, text: str, changed: str) -> Path:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conformance.build import find_compiler
-from tests.facts.cubins import CSRC, find_nvcc
+from tests.build_cache import CSRC
+from tests.facts.cubins import find_nvcc
+from tests.host_sim.compiler import find_compiler
 
 # By the first part of an instruction's name. Memory: it reads, writes or orders memory, so that it
 # must not move across other accesses. Threads: lanes, registers or places of the machine take part

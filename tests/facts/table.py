@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterable
 
-from tests.facts.cubins import compile_all, of_kernels
 from tests.facts.gpus import GPUS, predict
 from tests.facts.limits import ENTRIES, Entry
-from tests.facts.sass import KernelFacts, kernel_facts
+from tests.facts.sass import KernelFacts
 
+# (source, architecture) -> the kernels of that binary.
+Facts = dict[tuple[str, str], list[KernelFacts]]
 HEADER = (
     "kernel", "instances", "sm", "registers", "stack", "spills", "shared", "blocks of an SM",
     "instructions", "hot loop", "per MMA",
@@ -58,18 +59,13 @@ def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def facts_table(archs: Iterable[str]) -> str:
-    """One line for each kernel and architecture; compiles what the cache lacks."""
-    archs, rows = list(archs), []
-    wanted = [
-        (source, arch) for source in dict.fromkeys(e.source for e in ENTRIES) for arch in archs
-    ]
-    cubins = compile_all(of_kernels(*each) for each in wanted)
-    known = {each: kernel_facts(cubin.result()) for each, cubin in zip(wanted, cubins, strict=True)}
+def facts_table(facts: Facts) -> str:
+    """One line for each kernel and architecture."""
+    rows = []
     for entry in ENTRIES:
         rows.append(limits_row(entry))
-        for arch in (arch for arch in archs if arch in entry.archs):
-            kernels = [k for k in known[entry.source, arch].values() if entry.matches(k)]
+        for arch in (a for source, a in facts if source == entry.source and a in entry.archs):
+            kernels = [k for k in facts[entry.source, arch] if entry.matches(k)]
             if kernels:
                 rows.append(facts_row(entry, arch, kernels))
     return markdown(HEADER, rows)

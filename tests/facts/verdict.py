@@ -1,10 +1,10 @@
-"""Whether the kernels of a source keep their limits."""
+"""Whether the kernels of a source keep their limits, and whether every source has limits."""
 
 from collections.abc import Iterable
 
 from tests.facts.limits import Entry, is_stub, violations
 from tests.facts.sass import KernelFacts
-from tests.facts.table import HEADER, facts_row, limits_row, markdown
+from tests.facts.table import HEADER, Facts, facts_row, limits_row, markdown
 
 
 def _of_kernel(arch: str, facts: KernelFacts, entries: list[Entry]) -> list[str]:
@@ -40,4 +40,23 @@ def failures(arch: str, kernels: Iterable[KernelFacts], entries: Iterable[Entry]
             found.append(
                 f"{entry.kernel} on sm_{arch} must have {entry.instances} instances, got {count}"
             )
+    return found
+
+
+def without_limits(sources: Iterable[str], entries: Iterable[Entry]) -> list[str]:
+    limited = {entry.source for entry in entries}
+    return [
+        f"{source} must have an entry in tests/facts/limits.py, got none"
+        for source in sources
+        if source not in limited
+    ]
+
+
+def all_failures(facts: Facts, entries: Iterable[Entry]) -> list[str]:
+    """What is wrong with the kernels of all sources; those without an entry are named once."""
+    entries = list(entries)
+    found = without_limits(dict.fromkeys(source for source, _ in facts), entries)
+    for (source, arch), kernels in facts.items():
+        if own := [entry for entry in entries if entry.source == source]:
+            found += failures(arch, kernels, own)
     return found

@@ -1,6 +1,5 @@
 """Programs that judge the mutants of C++ kernel texts: their builds, seeds, and runs."""
 
-import hashlib
 import os
 import re
 import shutil
@@ -13,12 +12,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from tests.host_sim import builder
+from tests import build_cache
+from tests.build_cache import ROOT
+from tests.host_sim import compiler
 from tests.mutation.cpp_rules import cpp_mutants
 from tests.mutation.mutants import Kill, Mutant
 from tests.mutation.schemata import PRELUDE, VARIABLE, with_all
 
-ROOT = builder.ROOT
 CACHE = ROOT / "build" / "mutation"
 CORES = 2
 PRELUDE_FILE = "mutant.h"
@@ -39,8 +39,7 @@ class Program:
     @property
     def missing(self) -> str | None:
         """What it takes to judge and is not there."""
-        found = shutil.which(os.environ.get("CXX", "g++"))
-        return None if found else "no C++ compiler is installed; set CXX"
+        return None if compiler.find_compiler() else "no C++ compiler is installed; set CXX"
 
     def mutants(self) -> list[Mutant]:
         return [m for text in self.texts for m in cpp_mutants(text, read(text))]
@@ -116,24 +115,19 @@ def build(program: Program, flavour: str) -> Path:
         listing = subprocess.run(
             [*command, "-E", "-P"], cwd=folder, capture_output=True, check=True
         )
-        key = hashlib.sha256(repr(command).encode() + listing.stdout).hexdigest()[:20]
-        made = CACHE / f"{Path(program.check).stem}-{flavour}-{key}"
-        if not made.is_file():
-            CACHE.mkdir(parents=True, exist_ok=True)
-            unfinished = made.with_suffix(f".{os.getpid()}")
-            command += ["-o", str(unfinished)]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
-            unfinished.replace(made)
-    return made
+        known = (build_cache.version(command[0]), command)
+        key = build_cache.key(known, [listing.stdout])
+        name = f"{Path(program.check).stem}-{flavour}"
+        return build_cache.made(
+            CACHE, key, name, lambda output: compiler.run(command, output, Path(folder))
+        )
 
 
 def _compiler(program: Program, flavour: str) -> list[str]:
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
-    flags = [flag for flag in builder.FLAVOURS[flavour] if flag != "-g"]  # a report's words do
-    flags += ["-std=c++20", "-w", "-Wno-psabi", "-ffp-contract=off"]
+    flags = [*compiler.LANGUAGE, *compiler.FLAVOURS[flavour]]
+    flags += ["-w", "-g0"]  # mutants are odd texts; of a report its words are kept, not its lines
     flags += ["-include", PRELUDE_FILE, *program.defines, *(f"-I{f}" for f in program.include)]
-    return [compiler, *flags, program.check]
+    return [compiler.require_compiler(), *flags, program.check]
 
 
 def _write_tree_with_mutants(program: Program, tree: Path) -> None:

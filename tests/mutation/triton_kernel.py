@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tests.build_cache import ROOT
 from tests.mutation.mutants import Kill, Mutant, mutated
-from tests.mutation.programs import ROOT, read
+from tests.mutation.programs import read
 from tests.mutation.triton_rules import triton_mutants
 
 BUILD = "interpreter"

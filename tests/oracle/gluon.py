@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from tests.facts.cubins import ROOT
+from tests.build_cache import ROOT
 from tests.oracle.ptx_machine import PtxMachine
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.build_cache import CSRC
 from tests.conformance.build import model_program
-from tests.facts.cubins import CSRC
 
 SOURCE = Path(__file__).with_name("model.cu")
 TYPES = ("float16", "bfloat16", "float8_e4m3", "int8")
