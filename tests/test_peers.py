@@ -53,6 +53,17 @@ def entry_of(name, work):
     return entry
 
 
+def in_stated_arithmetic(work, name, unless):
+    """The entry, whose errors are those of its arithmetic; None where its refusal says `unless`."""
+    _, entry = entries.entry_of(work, name)
+    if isinstance(entry, str):
+        assert unless in entry
+        return None
+    least, most = ERRORS[entry.arithmetic]
+    assert least < entries.errors(work, entry)[1] < most
+    return entry
+
+
 def test_every_adapter_of_another_library_is_tested():
     torch_alone = {"torch_bf16", "torch_copy", "torch_fp32", "torch_int4"}
     assert set(entries.peers()) == set(ADAPTERS) | torch_alone
@@ -103,13 +114,8 @@ def test_product_with_the_identity_is_the_stated_weight(name, symmetric):
 @pytest.mark.parametrize("name", INSTALLED)
 def test_other_widths_run_or_say_why_not(name, bits):
     work = workload(bits=bits)
-    _, entry = entries.entry_of(work, name)
-    if isinstance(entry, str):
-        assert "bits" in entry
-        return
-    least, most = ERRORS[entry.arithmetic]
-    assert least < entries.errors(work, entry)[1] < most
-    if not name.startswith("torch"):
+    entry = in_stated_arithmetic(work, name, unless="bits")
+    if entry is not None and not name.startswith("torch"):
         assert bits < 8 * entry.operand_bytes / entry.weight.numel() < bits + 1.6
 
 
@@ -129,12 +135,7 @@ def test_onnxruntime_takes_a_ragged_last_group(name):
 @pytest.mark.parametrize("name", OWN_CODES)
 def test_groups_of_other_lengths_run_in_the_stated_arithmetic_or_not_at_all(name, block_k):
     work = workload(k=384, block_k=block_k)
-    _, entry = entries.entry_of(work, name)
-    if isinstance(entry, str):
-        assert "groups" in entry
-        return
-    least, most = ERRORS[entry.arithmetic]
-    assert least < entries.errors(work, entry)[1] < most
+    in_stated_arithmetic(work, name, unless="groups")
 
 
 @pytest.mark.parametrize("name", INSTALLED)

@@ -21,8 +21,8 @@ from lowbit.bench.check import check
 from lowbit.bench.weight_specs import WeightSpec
 from lowbit.formats.memory import HUGE_PAGE
 from lowbit.formats.packing import pack_codes, unpack_codes
-from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_DTYPES, ZERO_KINDS
-from tests.properties import given, st
+from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_DTYPES
+from tests.properties import draw_weight, given, st
 from tests.runners import RUNNERS, running_on
 from tests.weight_cases import assert_same_bits, random_weight
 
@@ -68,18 +68,7 @@ def weights(draw):
     n, k, bits = draw(st.integers(0, 140)), draw(st.integers(1, 100)), draw(st.integers(1, 8))
     block_n = draw(st.sampled_from([1, 1, 3, max(1, n)]))
     block_k = draw(st.sampled_from([1, 5, 8, 16, 33, 64, k, k + 7]))
-    return random_weight(
-        n,
-        k,
-        bits,
-        block=(block_n, block_k),
-        kind=draw(st.sampled_from(ZERO_KINDS)),
-        scales=draw(st.sampled_from(SCALE_DTYPES)),
-        zeros=draw(st.sampled_from(ZERO_DTYPES)),
-        table=bits <= 4 and draw(st.booleans()),
-        s0=draw(st.sampled_from([None, "tensor", "row"])),
-        seed=draw(st.integers(0, 2**16)),
-    )
+    return draw_weight(draw, n, k, bits, (block_n, block_k))
 
 
 def codes_of(weight: QuantizedWeight) -> torch.Tensor:

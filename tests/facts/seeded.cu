@@ -14,8 +14,7 @@ __global__ void __launch_bounds__(256) narrow_stores(const uint32_t* in, uint32_
   for (int i = threadIdx.x; i < count; i += 256) out[i] = in[i];
 }
 
-// 96 sums at once do not fit into the 32 registers that two blocks of 1024 threads leave.
-__global__ void __launch_bounds__(1024, 2) spills(const float* in, float* out, int count) {
+__device__ __forceinline__ void sum_96_at_once(const float* in, float* out, int count) {
   float sums[96] = {};
   for (int i = 0; i < count; ++i) {
 #pragma unroll
@@ -25,14 +24,13 @@ __global__ void __launch_bounds__(1024, 2) spills(const float* in, float* out, i
   for (int j = 0; j < 96; ++j) out[threadIdx.x * 96 + j] = sums[j];
 }
 
+// 96 sums at once do not fit into the 32 registers that two blocks of 1024 threads leave.
+__global__ void __launch_bounds__(1024, 2) spills(const float* in, float* out, int count) {
+  sum_96_at_once(in, out, count);
+}
+
 __global__ void __launch_bounds__(256) many_registers(const float* in, float* out, int count) {
-  float sums[96] = {};
-  for (int i = 0; i < count; ++i) {
-#pragma unroll
-    for (int j = 0; j < 96; ++j) sums[j] = fmaf(in[i * 96 + j], sums[(j + 1) % 96], in[i]);
-  }
-#pragma unroll
-  for (int j = 0; j < 96; ++j) out[threadIdx.x * 96 + j] = sums[j];
+  sum_96_at_once(in, out, count);
 }
 
 // An index that is not known when compiling keeps the array out of registers.

@@ -9,8 +9,8 @@ from lowbit import registry
 from lowbit.bench.cases import CASES
 from lowbit.bench.check import check
 from lowbit.bench.weight_specs import in_panels
-from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_DTYPES, ZERO_KINDS
 from lowbit.ops.dequantize_weight import OUT_DTYPES
+from tests.properties import draw_weight
 from tests.weight_cases import assert_same_bits, random_weight
 
 pytestmark = pytest.mark.usefixtures("interpreted")
@@ -34,18 +34,9 @@ def weights(draw):
     """Every format, with rows and columns of a few tiles and all stored bit patterns."""
     bits = draw(st.integers(1, 8))
     k = draw(st.integers(1, 80) | st.integers(500, 1100))
-    return random_weight(
-        draw(st.integers(1, 9)),
-        k,
-        bits,
-        block=(draw(st.integers(1, 4)), draw(st.integers(1, k) | st.sampled_from([8, 32, 64]))),
-        kind=draw(st.sampled_from(ZERO_KINDS)),
-        scales=draw(st.sampled_from(SCALE_DTYPES)),
-        zeros=draw(st.sampled_from(ZERO_DTYPES)),
-        table=bits <= 4 and draw(st.booleans()),
-        s0=draw(st.sampled_from([None, "tensor", "row"])),
-        seed=draw(st.integers(0, 2**16)),
-    )
+    block_n = draw(st.integers(1, 4))
+    block_k = draw(st.integers(1, k) | st.sampled_from([8, 32, 64]))
+    return draw_weight(draw, draw(st.integers(1, 9)), k, bits, (block_n, block_k))
 
 
 @settings(max_examples=25)
