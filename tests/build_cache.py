@@ -94,4 +94,4 @@ def _remove_unused(folder: Path) -> None:
     for place in folder.iterdir():
         with suppress(FileNotFoundError):  # what another process makes goes when it is done
             if place.stat().st_mtime < oldest:
-                shutil.rmtree(place)
+                shutil.rmtree(place, ignore_errors=True)
