@@ -34,7 +34,8 @@ inline void barrier_arrive(uint32_t id, uint32_t threads, bool wait, const char*
   NamedBarrier& barrier = block().barriers[id];
   require(barrier.arrived == 0 || barrier.expected == threads,
           "threads of a barrier must agree on their number, got two numbers");
-  release(&barrier.key);
+  Key& key = barrier.phases.current();
+  release(key);
   barrier.expected = threads;
   ++machine->progress;
   barrier.arrived += arrivals_of(self());
@@ -45,13 +46,14 @@ inline void barrier_arrive(uint32_t id, uint32_t threads, bool wait, const char*
     for (Thread* thread : barrier.waiting) make_runnable(*thread);
     barrier.waiting.clear();
     barrier.arrived = 0;
-    if (wait) acquire(&barrier.key);
+    ++barrier.phases.completed;
+    if (wait) acquire(key);
     return;
   }
   if (!wait) return;
   barrier.waiting.push_back(&self());
   suspend(std::string(operation) + " " + std::to_string(id));
-  acquire(&barrier.key);
+  acquire(key);
 }
 
 // Lanes of a warp come together; the last to come runs `act` on the arguments of all, those of
@@ -87,9 +89,10 @@ void meet_warp(uint32_t mask, const char* operation, void* argument, const Act& 
 inline void sync_warp(uint32_t mask) {
   const Unwatched unwatched;
   maybe_switch();
-  char* key = &block().warp_keys[self().warp];
+  Phases& phases = block().warp_phases[self().warp][mask];
+  Key& key = phases.current();
   release(key);
-  meet_warp(mask, "sync_warp", nullptr, [](void* const*) {});
+  meet_warp(mask, "sync_warp", nullptr, [&phases](void* const*) { ++phases.completed; });
   acquire(key);
 }
 
@@ -147,16 +150,17 @@ inline void sync_cluster() {
   const Unwatched unwatched;
   maybe_switch();
   Cluster& cluster = *block().cluster;
-  release(&cluster.key);
+  Key& key = cluster.phases.current();
+  release(key);
   ++machine->progress;
-  const uint32_t phase = cluster.phase;
+  const uint32_t phase = cluster.phases.completed;
   const auto all = static_cast<uint32_t>(cluster.blocks.size()) * machine->block_size;
   if (++cluster.arrived == all) {
     cluster.arrived = 0;
-    ++cluster.phase;
+    ++cluster.phases.completed;
   }
-  wait_until("sync_cluster", [&cluster, phase] { return cluster.phase != phase; });
-  acquire(&cluster.key);
+  wait_until("sync_cluster", [&cluster, phase] { return cluster.phases.completed != phase; });
+  acquire(key);
 }
 
 inline uint32_t map_shared_address(const void* shared, uint32_t rank) {

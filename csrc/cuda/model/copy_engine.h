@@ -47,12 +47,42 @@ inline void move_bytes(const Stretches& stretches) {
   }
 }
 
-// The same as accesses of the engine that calls it.
+// Accesses of the engine that calls it.
 inline void report(const Stretches& stretches) {
   for (const Stretch& s : stretches) {
     if (s.src != nullptr) Engine::reads(s.src, s.bytes);
     Engine::writes(s.dst, s.bytes);
   }
+}
+
+// Their accesses are reported at the issue: it is then that other accesses must have come to an
+// end.
+
+// A load's writes must come behind all that its thread knows of, as a write of the thread itself
+// would, and behind nothing that only the thread's own proxy has written. They need no fence behind
+// what threads have read: an mbarrier that the readers arrive at is enough on the hardware, and
+// all that pipelines do. The bytes then count as written by the engine alone: whose operations must
+// not be ordered behind what its thread did without a fence.
+inline void take_over(const Stretches& stretches) {
+  AsyncUnits& async = async_units();
+  async.view.run([&] {
+    for (const Stretch& s : stretches) Engine::reads(s.dst, s.bytes);
+  });
+  acquire(async.seen());
+  for (const Stretch& s : stretches) Engine::writes(s.dst, s.bytes);
+  for (const Stretch& s : stretches) forget_bytes(s.dst, s.bytes);
+}
+
+// Accesses of `unit`, behind what its thread's view is behind; `key` is released when they are
+// done.
+inline void report(Engine& unit, const Stretches& stretches, void* key) {
+  void* seen = async_units().seen();
+  unit.run([&] {
+    acquire(seen);
+    report(stretches);
+    release(key);
+    release(&machine->end_key);
+  });
 }
 
 // To shared memory of `target`, of which `bytes` arrive at its mbarrier.
@@ -64,20 +94,12 @@ inline void copy_to_shared(Block& target, const Stretches& stretches, const void
   require(mbarrier_at(target, mbarrier).shown,
           "fence_mbarrier_init must stand between the initialization of an mbarrier and copies");
   for (const Stretch& s : stretches) std::memset(s.dst, kGarbage, s.bytes);
-  const std::shared_ptr<char> issued(new char);
-  release(issued.get());
-  start_operation([&target, stretches, mbarrier, bytes, issued] {
+  take_over(stretches);
+  void* key = &self().load_keys.emplace_back();
+  report(async_units().loads, stretches, key);
+  start_operation([&target, stretches, mbarrier, bytes, key] {
     move_bytes(stretches);
-    Mbarrier& barrier = mbarrier_at(target, mbarrier);
-    target.copy_engine.run([&] {
-      acquire(issued.get());
-      report(stretches);
-      // Threads see it through the mbarrier, other engines without a fence.
-      release(&barrier.key);
-      release(&target.async_proxy_key);
-      release(&machine->end_key);
-    });
-    arrive_bytes(target, mbarrier, bytes);
+    arrive_bytes(target, mbarrier, bytes, key);
   });
 }
 
@@ -88,19 +110,12 @@ inline void copy_to_global(const Stretches& stretches) {
   const Unwatched unwatched;
   maybe_switch();
   Thread& thread = self();
-  Block& source = block();
   ++thread.bulk_stores_open;
-  thread.bulk_stores.push_back({thread.bulk_groups, false});
-  const size_t number = thread.bulk_stores.size() - 1;
-  start_operation([&thread, &source, stretches, number] {
+  BulkStore& store = thread.bulk_stores.emplace_back(BulkStore{thread.bulk_groups});
+  report(async_units().stores, stretches, &store.key);
+  start_operation([&thread, &store, stretches] {
     move_bytes(stretches);
-    source.copy_engine.run([&] {
-      acquire(&source.async_proxy_key);
-      report(stretches);
-      release(&thread.bulk_key);
-      release(&machine->end_key);
-    });
-    thread.bulk_stores[number].done = true;
+    store.done = true;
     --thread.bulk_stores_open;
   });
 }
@@ -114,13 +129,20 @@ inline void commit_bulk_stores() {
 inline void wait_bulk_stores(uint32_t pending) {
   const Unwatched unwatched;
   Thread& thread = self();
-  wait_until("its bulk copies to global memory", [&thread, pending] {
+  const auto waited_for = [&thread, pending](const BulkStore& store) {
+    return store.group + pending < thread.bulk_groups;
+  };
+  wait_until("its bulk copies to global memory", [&thread, waited_for] {
     for (const BulkStore& store : thread.bulk_stores) {
-      if (!store.done && store.group + pending < thread.bulk_groups) return false;
+      if (!store.done && waited_for(store)) return false;
     }
     return true;
   });
-  acquire(&thread.bulk_key);
+  BulkStore* last = nullptr;  // it comes behind those before it
+  for (BulkStore& store : thread.bulk_stores) {
+    if (waited_for(store)) last = &store;
+  }
+  if (last != nullptr) acquire_operation(&last->key);
 }
 
 // ---- boxes of tensors ----

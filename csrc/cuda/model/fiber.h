@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <stdexcept>
 
-#include "sanitizers.h"
+#include "async_view.h"
 
 #ifndef __x86_64__
 #include <ucontext.h>
@@ -111,7 +111,7 @@ class Fiber {
     __sanitizer_start_switch_fiber(&fake_stack, stack_, kStackBytes);
 #endif
 #if LOWBIT_MODEL_TSAN
-    scheduler_tsan() = __tsan_get_current_fiber();
+    scheduler_fiber() = __tsan_get_current_fiber();
     __tsan_switch_to_fiber(tsan_, __tsan_switch_to_fiber_no_sync);
 #endif
     scheduler().switch_to(context_);
@@ -126,7 +126,7 @@ class Fiber {
     __sanitizer_start_switch_fiber(&fake_stack_, scheduler_stack().address, scheduler_stack().size);
 #endif
 #if LOWBIT_MODEL_TSAN
-    __tsan_switch_to_fiber(scheduler_tsan(), __tsan_switch_to_fiber_no_sync);
+    __tsan_switch_to_fiber(scheduler_fiber(), __tsan_switch_to_fiber_no_sync);
 #endif
     context_.switch_to(scheduler());
     entered();
@@ -139,6 +139,8 @@ class Fiber {
                                     &scheduler_stack().size);
 #endif
   }
+
+  AsyncUnits async;
 
  private:
   static constexpr size_t kStackBytes = 256 << 10;
@@ -158,10 +160,6 @@ class Fiber {
     return stack;
   }
 #if LOWBIT_MODEL_TSAN
-  static void*& scheduler_tsan() {
-    static void* fiber = nullptr;
-    return fiber;
-  }
   void* tsan_ = nullptr;
 #endif
   char* stack_ = nullptr;

@@ -32,7 +32,12 @@ uint32_t look(const Access& access) {
 inline uint32_t load_acquire(const uint32_t* address) {
   require_aligned(address, 4, "load_acquire");
   require_global(address, "load_acquire");
-  return look([address] { return __atomic_load_n(address, __ATOMIC_ACQUIRE); });
+  const auto load = [address] {
+    const uint32_t value = __atomic_load_n(address, __ATOMIC_ACQUIRE);
+    acquire_view(address);
+    return value;
+  };
+  return look(load);
 }
 
 inline void changed() {
@@ -44,6 +49,7 @@ inline void changed() {
 inline void store_release(uint32_t* address, uint32_t value) {
   require_aligned(address, 4, "store_release");
   require_global(address, "store_release");
+  release_view(address);
   __atomic_store_n(address, value, __ATOMIC_RELEASE);
   changed();
 }
@@ -51,6 +57,8 @@ inline void store_release(uint32_t* address, uint32_t value) {
 inline uint32_t add_acquire_release(uint32_t* address, uint32_t value) {
   require_aligned(address, 4, "add_acquire_release");
   require_global(address, "add_acquire_release");
+  acquire_view(address);
+  release_view(address);
   const uint32_t before = __atomic_fetch_add(address, value, __ATOMIC_ACQ_REL);
   changed();
   return before;

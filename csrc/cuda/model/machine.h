@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <string>
@@ -48,7 +49,8 @@ struct AsyncCopy {
 // A bulk copy to global memory.
 struct BulkStore {
   uint32_t group;
-  bool done;
+  bool done = false;
+  char key = 0;  // what the copy did
 };
 
 // What a thread has to do with the products of its warpgroup.
@@ -78,10 +80,10 @@ struct Thread {
   std::function<bool()> ready;  // looked at by the scheduler; empty where another thread wakes this
   std::vector<AsyncCopy> open_copies;              // issued, not yet committed
   std::deque<std::vector<AsyncCopy>> copy_groups;  // committed, oldest first
-  std::vector<BulkStore> bulk_stores;
+  std::list<BulkStore> bulk_stores;
   uint32_t bulk_stores_open = 0;  // not yet done
   uint32_t bulk_groups = 0;       // committed so far
-  char bulk_key = 0;
+  std::list<char> load_keys;      // what each copy to shared memory did
   WarpgroupPart products;
 };
 
@@ -92,20 +94,30 @@ struct WarpMeeting {
   void* arguments[32] = {};
 };
 
+// Two keys in turn for the phases of a barrier: a thread that goes on late must not be ordered
+// behind those who have come to the next phase already.
+struct Phases {
+  uint32_t completed = 0;
+  Key keys[2];
+
+  Key& current() { return keys[completed % 2]; }
+};
+
 struct NamedBarrier {
   uint32_t arrived = 0, expected = 0;
   uint32_t lanes[32] = {};  // that have arrived, of each warp
   std::vector<Thread*> waiting;
-  char key = 0;
+  Phases phases;
 };
 
 struct Mbarrier {
-  uint32_t expected = 0;  // arrivals of a phase
-  uint32_t pending = 0;   // arrivals still to come in this phase
-  int64_t bytes = 0;      // announced less those that have come
-  uint32_t parity = 0;    // of the phase in progress
-  bool shown = false;     // to the copy engine, by a fence behind the initialization
-  char key = 0;
+  uint32_t expected = 0;         // arrivals of a phase
+  uint32_t pending = 0;          // arrivals still to come in this phase
+  int64_t bytes = 0;             // announced less those that have come
+  uint32_t parity = 0;           // of the phase in progress
+  bool shown = false;            // to the copy engine, by a fence behind the initialization
+  Key keys[2];                   // of the phases of each parity
+  std::vector<void*> copies[2];  // keys of those that have come, of the last phase of each parity
 };
 
 // Shared memory of a block: every array in an arena of its own place, with gaps between.
@@ -129,7 +141,7 @@ struct GroupProduct;
 struct Warpgroup {
   std::deque<std::shared_ptr<GroupProduct>> products;  // not complete
   uint64_t completed = 0;
-  char key = 0;
+  std::deque<char> keys;  // what each that is complete did
 };
 
 struct Block {
@@ -142,16 +154,14 @@ struct Block {
   NamedBarrier barriers[16];
   std::vector<std::vector<WarpMeeting>> meetings;  // of each warp
   std::map<const void*, Mbarrier> mbarriers;
-  std::vector<char> warp_keys;
-  char async_proxy_key = 0;  // fence.proxy.async makes earlier accesses visible through it
+  std::vector<std::map<uint32_t, Phases>> warp_phases;  // of each warp, by the lanes that meet
   std::vector<Warpgroup> warpgroups;
-  Engine tensor_cores, copy_engine;
 };
 
 struct Cluster {
   std::vector<Block*> blocks;
-  uint32_t arrived = 0, phase = 0;
-  char key = 0;
+  uint32_t arrived = 0;
+  Phases phases;
 };
 
 // What an asynchronous unit will do at a time of the scheduler's choice.
@@ -175,6 +185,7 @@ struct Machine {
   std::function<void()> body;
   uint64_t progress = 0;  // grows with everything but looks at a flag that has not changed
   Engine read_only_cache;
+  bool views_grew = false;  // of any thread: until then they are behind the launch alone
   // What the host did is released to the first key, what threads did to the second: blocks that run
   // one after the other are not ordered by it.
   char launch_key = 0, end_key = 0;

@@ -50,6 +50,7 @@ inline void invalidate_mbarrier(void* address) {
 inline void complete_phase_if_due(Mbarrier& barrier) {
   if (barrier.pending != 0 || barrier.bytes != 0) return;
   barrier.parity ^= 1;
+  barrier.copies[barrier.parity].clear();
   barrier.pending = barrier.expected;
   ++machine->progress;
 }
@@ -61,18 +62,26 @@ inline void arrive(Block& owner, const void* address, uint32_t announced_bytes) 
   Mbarrier& barrier = mbarrier_at(owner, address);
   require(barrier.pending > 0,
           "arrivals at an mbarrier must not exceed those of its phase, got one more");
-  release(&barrier.key);
+  release(barrier.keys[barrier.parity]);
   barrier.bytes += announced_bytes;
   --barrier.pending;
   ++machine->progress;
   complete_phase_if_due(barrier);
 }
 
-// Called by a copy engine whose bytes have come. They may come before they are announced.
-inline void arrive_bytes(Block& owner, const void* address, uint32_t bytes) {
+// Called for a copy whose bytes have come. They may come before they are announced.
+inline void arrive_bytes(Block& owner, const void* address, uint32_t bytes, void* copy) {
   Mbarrier& barrier = mbarrier_at(owner, address);
+  barrier.copies[barrier.parity].push_back(copy);
   barrier.bytes -= bytes;
   complete_phase_if_due(barrier);
+}
+
+// What a thread sees that has found the phase of this parity complete. Copies come one by one, not
+// with all that the engine has done: those for other mbarriers may be in flight.
+inline void acquire_phase(Mbarrier& barrier, uint32_t parity) {
+  acquire(barrier.keys[parity]);
+  for (void* copy : barrier.copies[parity]) acquire_operation(copy);
 }
 
 inline bool test_phase(const void* address, uint32_t parity) {
@@ -82,7 +91,7 @@ inline bool test_phase(const void* address, uint32_t parity) {
   require(parity <= 1, "the parity of a phase must be 0 or 1");
   Mbarrier& barrier = mbarrier_at(block(), address);
   const bool done = barrier.parity != parity;
-  if (done) acquire(&barrier.key);
+  if (done) acquire_phase(barrier, parity);
   return done;
 }
 
@@ -93,10 +102,14 @@ inline void wait_phase(const void* address, uint32_t parity) {
   maybe_switch();
   require(parity <= 1, "the parity of a phase must be 0 or 1");
   Block& owner = block();
-  Mbarrier& barrier = mbarrier_at(owner, address);
+  mbarrier_at(owner, address);
+  // Looked up again each time: another thread may invalidate it.
   wait_until("parity " + std::to_string(parity) + " of " + describe_mbarrier(owner, address),
-             [&barrier, parity] { return barrier.parity != parity; });
-  acquire(&barrier.key);
+             [&owner, address, parity] {
+               const auto found = owner.mbarriers.find(address);
+               return found == owner.mbarriers.end() || found->second.parity != parity;
+             });
+  acquire_phase(mbarrier_at(owner, address), parity);
 }
 
 }  // namespace lowbit::cuda::model

@@ -15,6 +15,9 @@ void AnnotateIgnoreWritesBegin(const char* file, int line);
 void AnnotateIgnoreWritesEnd(const char* file, int line);
 void __tsan_read_range(void* address, unsigned long size);
 void __tsan_write_range(void* address, unsigned long size);
+void __tsan_java_init(unsigned long start, unsigned long size);
+void __tsan_java_alloc(void* address, unsigned long size);
+void __tsan_java_free(void* address, unsigned long size);
 }
 #else
 #define LOWBIT_MODEL_TSAN 0
@@ -82,34 +85,67 @@ inline void forget_pages([[maybe_unused]] void* address, [[maybe_unused]] size_t
 #endif
 }
 
-// A unit of the hardware beside the threads: the tensor cores, the copy engine, the read-only
-// cache. Its accesses are ordered with those of the threads by what it acquires and releases and by
-// nothing else.
+// Eights of bytes whose accesses so far are forgotten. What a runtime of Java tells of its heap is
+// the one way to say so of less than a page.
+inline void forget_bytes([[maybe_unused]] void* address, [[maybe_unused]] size_t size) {
+#if LOWBIT_MODEL_TSAN
+  [[maybe_unused]] static const bool told = [] {
+    __tsan_java_init(8, (1ul << 47) - 16);
+    return true;
+  }();
+  __tsan_java_free(address, size);
+  __tsan_java_alloc(address, size);
+#endif
+}
+
+// The fiber that no CUDA thread runs on, as ThreadSanitizer knows it: it is ordered behind the
+// launch alone.
+[[gnu::no_sanitize("thread")]] inline void*& scheduler_fiber() {
+  static void* fiber = nullptr;
+  return fiber;
+}
+
+// A unit of the hardware beside the threads: tensor cores, copy engines, the read-only cache. Its
+// accesses are ordered with those of the threads by what it acquires and releases and by nothing
+// else.
 class Engine {
  public:
-  // Made before the threads run: a fiber comes after all that its maker did.
-  Engine() {
-#if LOWBIT_MODEL_TSAN
-    fiber_ = __tsan_create_fiber(0);
-#endif
-  }
+  Engine() = default;
   ~Engine() {
 #if LOWBIT_MODEL_TSAN
-    __tsan_destroy_fiber(fiber_);
+    if (fiber_ != nullptr) __tsan_destroy_fiber(fiber_);
 #endif
   }
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
+  // Idle from here on; its next use comes behind what was released to `start`. What it acquired
+  // before orders nothing that happens from now on.
+  void restart(void* start) { start_ = start; }
+  bool idle() const { return start_ != nullptr; }
+
+  // The frames of these three belong to no fiber, so they must not be instrumented.
+  [[gnu::no_sanitize("thread"), gnu::noinline]] void acquire([[maybe_unused]] void* key) {
+#if LOWBIT_MODEL_TSAN
+    void* caller = enter();
+    __tsan_acquire(key);
+    __tsan_switch_to_fiber(caller, __tsan_switch_to_fiber_no_sync);
+#endif
+  }
+  [[gnu::no_sanitize("thread"), gnu::noinline]] void release([[maybe_unused]] void* key) {
+#if LOWBIT_MODEL_TSAN
+    void* caller = enter();
+    __tsan_release(key);
+    __tsan_switch_to_fiber(caller, __tsan_switch_to_fiber_no_sync);
+#endif
+  }
   // Runs `accesses` as the engine: it calls acquire, release, reads and writes, and only what the
-  // last two name counts, not what it captured from its caller. The frame of this function belongs
-  // to no fiber, so it must not be instrumented.
+  // last two name counts, not what it captured from its caller.
   template <typename Accesses>
   [[gnu::no_sanitize("thread"), gnu::noinline]] void run(
       [[maybe_unused]] const Accesses& accesses) {
 #if LOWBIT_MODEL_TSAN
-    void* caller = __tsan_get_current_fiber();
-    __tsan_switch_to_fiber(fiber_, __tsan_switch_to_fiber_no_sync);
+    void* caller = enter();
     {
       const Unwatched unwatched;
       accesses();
@@ -118,6 +154,7 @@ class Engine {
 #endif
   }
 
+  // By whoever runs, within one Unwatched.
   static void reads([[maybe_unused]] const void* address, [[maybe_unused]] size_t size) {
 #if LOWBIT_MODEL_TSAN
     const Watched watched;
@@ -133,7 +170,7 @@ class Engine {
 
  private:
 #if LOWBIT_MODEL_TSAN
-  // Within run(): for its lifetime accesses count again.
+  // For its lifetime accesses count again.
   struct Watched {
     Watched() {
       AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
@@ -144,8 +181,22 @@ class Engine {
       AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
     }
   };
+
+  [[gnu::no_sanitize("thread"), gnu::noinline]] void* enter() {
+    void* caller = __tsan_get_current_fiber();
+    if (fiber_ == nullptr) {
+      // A fiber comes after all that its maker did.
+      __tsan_switch_to_fiber(scheduler_fiber(), __tsan_switch_to_fiber_no_sync);
+      fiber_ = __tsan_create_fiber(0);
+    }
+    __tsan_switch_to_fiber(fiber_, __tsan_switch_to_fiber_no_sync);
+    if (start_ != nullptr) __tsan_acquire(start_);
+    start_ = nullptr;
+    return caller;
+  }
   void* fiber_ = nullptr;
 #endif
+  void* start_ = nullptr;
 };
 
 }  // namespace lowbit::cuda::model

@@ -143,7 +143,7 @@ class Scheduler {
     block.shared.dynamic_bytes = machine_.shared_bytes;
     const uint32_t warps = (machine_.block_size + 31) / 32;
     block.meetings = std::vector<std::vector<WarpMeeting>>(warps);
-    block.warp_keys.resize(warps);
+    block.warp_phases.resize(warps);
     block.warpgroups = std::vector<Warpgroup>((warps + 3) / 4);
     block.threads = std::vector<Thread>(machine_.block_size);
     for (uint32_t i = 0; i < machine_.block_size; ++i) {
@@ -155,6 +155,7 @@ class Scheduler {
       thread.lane = i % 32;
       thread.warp = i / 32;
       thread.fiber->start(&Scheduler::thread_main);
+      thread.fiber->async.restart(&machine_.launch_key);
       make_runnable(thread);
     }
   }

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <stdexcept>
 
-#include "machine.h"
+#include "order.h"
 
 namespace lowbit::cuda::model {
 

@@ -63,6 +63,7 @@ struct GroupProduct {
   uint32_t issued = 0;  // threads that have come to it
   uint32_t a_registers[kGroupThreads][4] = {};
   WarpgroupPart::Accumulator* d[kGroupThreads] = {};
+  char seen[4] = {};  // by the threads of each warp
 };
 
 inline Warpgroup& warpgroup() { return block().warpgroups[self().warp / 4]; }
@@ -129,11 +130,34 @@ void add_products(GroupProduct& p, const std::vector<double>& a, const std::vect
   }
 }
 
+// Pieces of 16 bytes lie in one piece in every layout.
+inline void report_reads(const char* const* addresses, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    if (reinterpret_cast<uintptr_t>(addresses[i]) % 16 == 0) Engine::reads(addresses[i], 16);
+  }
+}
+
+// Each warp's tensor core starts when the warp comes to the product, which orders no warp behind
+// another, and reads its rows of a and all of b. A wait by one warp is a wait for all four.
+inline void report_reads(Block& owner, Warpgroup& group, GroupProduct& p, const Addresses& a,
+                         const Addresses& b) {
+  char* key = &group.keys.emplace_back();
+  const auto first = static_cast<size_t>(&group - owner.warpgroups.data()) * kGroupThreads;
+  for (size_t warp = 0; warp < 4; ++warp) {
+    owner.threads[first + warp * 32].fiber->async.tensor_core.run([&] {
+      acquire(&p.seen[warp]);
+      report_reads(a.data() + warp * (a.size() / 4), a.size() / 4);
+      report_reads(b.data(), b.size());
+      release(key);
+      release(&machine->end_key);
+    });
+  }
+}
+
 inline void complete_product(Block& owner, Warpgroup& group) {
   const std::shared_ptr<GroupProduct> p = group.products.front();
   group.products.pop_front();
   const GroupProduct::Form& f = p->form;
-  const uint32_t bytes = operand_bytes(f.type);
   const Addresses b = operand_addresses(owner, f, f.b, f.b_mn_major, f.n);
   Addresses a;
   if (!f.a_in_registers) a = operand_addresses(owner, f, f.a, f.a_mn_major, 64);
@@ -142,13 +166,7 @@ inline void complete_product(Block& owner, Warpgroup& group) {
   const std::vector<double> columns = read_operand(f.type, b);
   p->integer_sums ? add_products<int32_t>(*p, rows, columns)
                   : add_products<float>(*p, rows, columns);
-  owner.tensor_cores.run([&] {
-    acquire(&owner.async_proxy_key);
-    for (const char* address : a) Engine::reads(address, bytes);
-    for (const char* address : b) Engine::reads(address, bytes);
-    release(&group.key);
-    release(&machine->end_key);
-  });
+  report_reads(owner, group, *p, a, b);
   ++group.completed;
   ++machine->progress;
 }
@@ -191,6 +209,13 @@ inline GroupProduct& join_product(const GroupProduct::Form& form) {
   return *group.products[number];
 }
 
+// To the tensor core of the warp, which remembers what it was shown before.
+inline void show_view(char& key) {
+  AsyncUnits& async = async_units();
+  if (async.view_grew) async.view.release(&key);
+  async.view_grew = false;
+}
+
 template <typename T, int kRegisters>
 void issue_product(const GroupProduct::Form& form, T (&d)[kRegisters], const uint32_t* a) {
   const Unwatched unwatched;
@@ -201,6 +226,7 @@ void issue_product(const GroupProduct::Form& form, T (&d)[kRegisters], const uin
   product.integer_sums = std::is_same_v<T, int32_t>;
   product.d[place] = take_accumulator(d);
   product.d[place]->last_product = thread.products.issued;
+  show_view(product.seen[place / 32]);
   if (a != nullptr) std::memcpy(product.a_registers[place], a, sizeof(product.a_registers[place]));
   ++machine->progress;
   if (++product.issued < kGroupThreads) return;
@@ -242,7 +268,7 @@ inline void wait_products(uint32_t pending) {
   Warpgroup& group = warpgroup();
   const uint64_t number = part.groups[part.groups.size() - 1 - pending];
   wait_until("wait_wgmma", [&group, number] { return group.completed >= number; });
-  acquire(&group.key);
+  if (number > 0) acquire_operation(&group.keys[number - 1]);
   part.groups.erase(part.groups.begin(), part.groups.end() - pending);
   land_accumulators(number);
 }

@@ -13,7 +13,7 @@ namespace lowbit::cuda {
 
 LOWBIT_DEVICE void fence_async_proxy() {
   const model::Unwatched unwatched;
-  model::release(&model::block().async_proxy_key);
+  model::fence_async_view();
   model::show_mbarriers();
   model::maybe_switch();
 }
