@@ -95,10 +95,13 @@ inline void copy_to_shared(Block& target, const Stretches& stretches, const void
           "fence_mbarrier_init must stand between the initialization of an mbarrier and copies");
   for (const Stretch& s : stretches) std::memset(s.dst, kGarbage, s.bytes);
   take_over(stretches);
+  AsyncUnits& units = async_units();
+  Engine& engine = units.copies.take();
   void* key = &self().load_keys.emplace_back();
-  report(async_units().loads, stretches, key);
-  start_operation([&target, stretches, mbarrier, bytes, key] {
+  report(engine, stretches, key);
+  start_operation([&units, &engine, &target, stretches, mbarrier, bytes, key] {
     move_bytes(stretches);
+    units.copies.give_back(engine);
     arrive_bytes(target, mbarrier, bytes, key);
   });
 }
@@ -112,9 +115,12 @@ inline void copy_to_global(const Stretches& stretches) {
   Thread& thread = self();
   ++thread.bulk_stores_open;
   BulkStore& store = thread.bulk_stores.emplace_back(BulkStore{thread.bulk_groups});
-  report(async_units().stores, stretches, &store.key);
-  start_operation([&thread, &store, stretches] {
+  AsyncUnits& units = async_units();
+  Engine& engine = units.copies.take();
+  report(engine, stretches, &store.key);
+  start_operation([&units, &engine, &thread, &store, stretches] {
     move_bytes(stretches);
+    units.copies.give_back(engine);
     store.done = true;
     --thread.bulk_stores_open;
   });
@@ -138,11 +144,10 @@ inline void wait_bulk_stores(uint32_t pending) {
     }
     return true;
   });
-  BulkStore* last = nullptr;  // it comes behind those before it
-  for (BulkStore& store : thread.bulk_stores) {
-    if (waited_for(store)) last = &store;
-  }
-  if (last != nullptr) acquire_operation(&last->key);
+  thread.bulk_stores.remove_if([&](BulkStore& store) {
+    if (waited_for(store)) acquire_operation(&store.key);
+    return waited_for(store);
+  });
 }
 
 // ---- boxes of tensors ----

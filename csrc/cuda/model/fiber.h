@@ -140,7 +140,7 @@ class Fiber {
 #endif
   }
 
-  AsyncUnits async;
+  AsyncUnits async;  // of the warp whose first lane runs here
 
  private:
   static constexpr size_t kStackBytes = 256 << 10;

@@ -1,11 +1,14 @@
-// Order between CUDA threads, by the one that runs: of its own accesses and of its async view.
+// Order between CUDA threads, by the one that runs: of its own accesses and of its warp's view.
 #pragma once
 
 #include "machine.h"
 
 namespace lowbit::cuda::model {
 
-inline AsyncUnits& async_units() { return self().fiber->async; }
+inline AsyncUnits& async_units_of(const Block& owner, uint32_t warp) {
+  return owner.threads[warp * 32].fiber->async;
+}
+inline AsyncUnits& async_units() { return async_units_of(block(), self().warp); }
 
 inline void release(Key& key) {
   release(&key.generic);

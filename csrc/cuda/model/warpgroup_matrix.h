@@ -137,14 +137,15 @@ inline void report_reads(const char* const* addresses, size_t count) {
   }
 }
 
-// Each warp's tensor core starts when the warp comes to the product, which orders no warp behind
-// another, and reads its rows of a and all of b. A wait by one warp is a wait for all four.
+// The tensor core of each warp reads its rows of a and all of b, and is ordered behind what this
+// warp has seen: to come to a product together orders no warp behind another. A wait by one of the
+// four is taken for a wait for all, as pipelines do where one warp gives a stage back.
 inline void report_reads(Block& owner, Warpgroup& group, GroupProduct& p, const Addresses& a,
                          const Addresses& b) {
   char* key = &group.keys.emplace_back();
-  const auto first = static_cast<size_t>(&group - owner.warpgroups.data()) * kGroupThreads;
-  for (size_t warp = 0; warp < 4; ++warp) {
-    owner.threads[first + warp * 32].fiber->async.tensor_core.run([&] {
+  const auto first = static_cast<uint32_t>(&group - owner.warpgroups.data()) * 4;
+  for (uint32_t warp = 0; warp < 4; ++warp) {
+    async_units_of(owner, first + warp).tensor_core.run([&] {
       acquire(&p.seen[warp]);
       report_reads(a.data() + warp * (a.size() / 4), a.size() / 4);
       report_reads(b.data(), b.size());
@@ -209,13 +210,6 @@ inline GroupProduct& join_product(const GroupProduct::Form& form) {
   return *group.products[number];
 }
 
-// To the tensor core of the warp, which remembers what it was shown before.
-inline void show_view(char& key) {
-  AsyncUnits& async = async_units();
-  if (async.view_grew) async.view.release(&key);
-  async.view_grew = false;
-}
-
 template <typename T, int kRegisters>
 void issue_product(const GroupProduct::Form& form, T (&d)[kRegisters], const uint32_t* a) {
   const Unwatched unwatched;
@@ -226,7 +220,7 @@ void issue_product(const GroupProduct::Form& form, T (&d)[kRegisters], const uin
   product.integer_sums = std::is_same_v<T, int32_t>;
   product.d[place] = take_accumulator(d);
   product.d[place]->last_product = thread.products.issued;
-  show_view(product.seen[place / 32]);
+  async_units().show_tensor_core(&product.seen[place / 32]);
   if (a != nullptr) std::memcpy(product.a_registers[place], a, sizeof(product.a_registers[place]));
   ++machine->progress;
   if (++product.issued < kGroupThreads) return;
