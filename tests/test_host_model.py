@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(
 SEEDS = {"plain": 100, "asan": 10, "tsan": 5}
 RIGHT = (
     "reverse", "hand_off", "warp", "shared", "copy", "sum", "chain", "bulk", "product", "remote",
-    "graph",
+    "graph", "relay", "overwrite", "halves", "hand_over", "ring", "phases",
 )  # fmt: skip
 
 RACE, WRONG, IN_FLIGHT = "data race", "wrong value", "got some in flight"
@@ -64,6 +64,12 @@ MISTAKES = (
     ("launch, shared memory", "plain", "must be at most 232448 bytes on this device, got 233472"),
     ("launch, cluster", "plain", "must be a multiple of the cluster's 2, got 3"),
 )
+# What the tsan build must notice with every seed: the order is wrong whatever the schedule.
+MISORDERED = (
+    "relay, no fence", "relay, no wait", "overwrite, no fence", "overwrite, no barrier",
+    "halves, no fence", "halves, no barrier", "halves, no wait", "hand_over, no fence",
+    "hand_over, no barrier", "ring, given back too early", "phases, read too early",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +91,17 @@ def test_mistakes(program, case, flavour, words):
     assert words in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("seed", range(1, SEEDS["tsan"] + 1))
+@pytest.mark.parametrize("case", MISORDERED)
+def test_misordered_with_every_seed(program, case, seed):
+    done = runner.run(program("tsan"), case, seed, 1)
+    assert done.returncode != 0
+    assert RACE in done.stdout + done.stderr
+
+
 def test_every_case_is_judged(program):
     cases = runner.run(program("plain")).stdout.splitlines()
-    assert sorted(cases) == sorted({*RIGHT, *(case for case, _, _ in MISTAKES)})
+    assert sorted(cases) == sorted({*RIGHT, *MISORDERED, *(case for case, _, _ in MISTAKES)})
 
 
 def test_seeds_give_different_schedules(program):

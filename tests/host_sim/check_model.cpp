@@ -1,5 +1,6 @@
 // What the host model does with right kernels and with wrong ones. Arguments: a case, the first
 // seed, the number of seeds. Ends with "ok", or with the words of what was found.
+#include "model_cases/async_order.h"
 #include "model_cases/barriers.h"
 #include "model_cases/clusters.h"
 #include "model_cases/copy_engine.h"
@@ -13,8 +14,9 @@ namespace {
 
 Cases all_cases() {
   Cases all;
-  for (const Cases& cases : {kBarrierCases, kSharedMemoryCases, kGlobalMemoryCases,
-                             kCopyEngineCases, kProductCases, kClusterCases, kLaunchCases}) {
+  for (const Cases& cases :
+       {kBarrierCases, kSharedMemoryCases, kGlobalMemoryCases, kCopyEngineCases, kProductCases,
+        kClusterCases, kLaunchCases, kAsyncOrderCases}) {
     all.insert(cases.begin(), cases.end());
   }
   return all;

@@ -86,11 +86,12 @@ inline void forget_pages([[maybe_unused]] void* address, [[maybe_unused]] size_t
 }
 
 // Eights of bytes whose accesses so far are forgotten. What a runtime of Java tells of its heap is
-// the one way to say so of less than a page.
+// the one way to say so of less than a page; the heap itself is left without room, for reports
+// search it for the object.
 inline void forget_bytes([[maybe_unused]] void* address, [[maybe_unused]] size_t size) {
 #if LOWBIT_MODEL_TSAN
   [[maybe_unused]] static const bool told = [] {
-    __tsan_java_init(8, (1ul << 47) - 16);
+    __tsan_java_init(8, 8);
     return true;
   }();
   __tsan_java_free(address, size);
