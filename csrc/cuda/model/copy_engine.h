@@ -55,14 +55,11 @@ inline void report(const Stretches& stretches) {
   }
 }
 
-// Their accesses are reported at the issue: it is then that other accesses must have come to an
-// end.
-
-// A load's writes must come behind all that its thread knows of, as a write of the thread itself
-// would, and behind nothing that only the thread's own proxy has written. They need no fence behind
-// what threads have read: an mbarrier that the readers arrive at is enough on the hardware, and
-// all that pipelines do. The bytes then count as written by the engine alone: whose operations must
-// not be ordered behind what its thread did without a fence.
+// What a load overwrites may be in use by nobody: its thread must be ordered behind all accesses,
+// and its view behind all writes. No fence is asked for behind what threads have read: that the
+// readers arrive at an mbarrier is all that pipelines do. Accesses so far are then forgotten, so
+// that the engine, which is ordered behind the view alone, can write without passing on what the
+// thread did without a fence.
 inline void take_over(const Stretches& stretches) {
   AsyncUnits& async = async_units();
   async.view.run([&] {
@@ -73,8 +70,8 @@ inline void take_over(const Stretches& stretches) {
   for (const Stretch& s : stretches) forget_bytes(s.dst, s.bytes);
 }
 
-// Accesses of `unit`, behind what its thread's view is behind; `key` is released when they are
-// done.
+// The accesses of a copy, at its issue, for others must have come to an end then: behind what the
+// view is behind. Who acquires `key` comes behind the copy.
 inline void report(Engine& unit, const Stretches& stretches, void* key) {
   void* seen = async_units().seen();
   unit.run([&] {
