@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "mbarrier.h"
+#include "register_budget.h"
 
 namespace lowbit::cuda::model {
 
@@ -62,6 +63,7 @@ class Scheduler {
     machine_.block_size = launch.block_size;
     machine_.shared_bytes = launch.shared_bytes;
     machine_.random = Random(settings.seed);
+    machine_.elected_lane = Random(~settings.seed).below(32);
     machine_.body = launch.body;
     list_clusters();
     resident_ = settings.resident_blocks != 0 ? settings.resident_blocks : draw_resident();
@@ -145,6 +147,7 @@ class Scheduler {
     block.meetings = std::vector<std::vector<WarpMeeting>>(warps);
     block.warp_keys.resize(warps);
     block.warpgroups = std::vector<Warpgroup>((warps + 3) / 4);
+    block.registers = start_registers(machine_.block_size);
     block.threads = std::vector<Thread>(machine_.block_size);
     for (uint32_t i = 0; i < machine_.block_size; ++i) {
       Thread& thread = block.threads[i];
@@ -164,6 +167,7 @@ class Scheduler {
     {
       const Unwatched unwatched;
       self().fiber->entered();
+      self().stack_top = static_cast<const char*>(__builtin_frame_address(0));
     }
     acquire(&machine->launch_key);
     try {
@@ -187,7 +191,10 @@ class Scheduler {
             "flight");
     require(thread.products.in_flight.empty(),
             "a thread must wait for its wgmma before it ends, got some in flight");
+    check_changes(thread);
     ++thread.block->finished;
+    ++thread.block->cluster->finished;
+    complete_cluster_phase_if_due(*thread.block->cluster);
     ++machine->progress;
     stop_running(thread, Thread::State::kFinished);
   }
@@ -271,26 +278,44 @@ class Scheduler {
 
   std::string deadlock() { return "deadlock: " + list_waiting(); }
 
-  // Threads by what they wait for.
+  // Threads of each block by what they wait for.
   std::string list_waiting() {
-    std::map<std::string, std::pair<uint32_t, const Thread*>> waiting;
+    std::string text;
     for (const auto& resident : resident_clusters_) {
       for (const auto& block : resident->blocks) {
+        std::map<std::string, std::pair<uint32_t, const Thread*>> waiting;
         for (const Thread& thread : block->threads) {
           if (thread.state == Thread::State::kFinished) continue;
-          auto& [count, example] =
-              waiting[thread.waits_for.empty() ? "its turn" : thread.waits_for];
-          if (count++ == 0) example = &thread;
+          auto& [count, first] = waiting[thread.waits_for.empty() ? "its turn" : thread.waits_for];
+          if (count++ == 0) first = &thread;
+        }
+        for (const auto& [what, threads] : waiting) {
+          if (!text.empty()) text += ", ";
+          text += std::to_string(threads.first) + " threads wait for " + what + " (" +
+                  place_of(*threads.second) + ")";
         }
       }
     }
+    const size_t clusters = waiting_clusters_.size();
+    if (clusters > 0) text += ", " + std::to_string(clusters) + " clusters wait for room";
+    return text + list_mbarriers() + list_registers();
+  }
+
+  // Of blocks whose warps have more or fewer than they started with.
+  std::string list_registers() {
     std::string text;
-    for (const auto& [what, threads] : waiting) {
-      text += std::to_string(threads.first) + " threads wait for " + what + " (" +
-              place_of(*threads.second) + "), ";
+    for (const auto& resident : resident_clusters_) {
+      for (const auto& block : resident->blocks) {
+        const auto& [all, in_pool, warps] = block->registers;
+        if (std::all_of(warps.begin(), warps.end(),
+                        [](const auto& warp) { return warp.changes.empty(); })) {
+          continue;
+        }
+        text += "; of the " + std::to_string(all) + " registers of " + place_of(*block) + " " +
+                std::to_string(in_pool) + " are in its pool, where shrink_registers puts them";
+      }
     }
-    return text + std::to_string(waiting_clusters_.size()) + " clusters wait for room" +
-           list_mbarriers();
+    return text;
   }
 
   // Those in the middle of a phase: what has not come to them.
