@@ -286,7 +286,8 @@ class Scheduler {
         std::map<std::string, std::pair<uint32_t, const Thread*>> waiting;
         for (const Thread& thread : block->threads) {
           if (thread.state == Thread::State::kFinished) continue;
-          auto& [count, first] = waiting[thread.waits_for.empty() ? "its turn" : thread.waits_for];
+          const bool can_run = thread.state == Thread::State::kRunnable;
+          auto& [count, first] = waiting[can_run ? "its turn" : thread.waits_for];
           if (count++ == 0) first = &thread;
         }
         for (const auto& [what, threads] : waiting) {
@@ -311,8 +312,8 @@ class Scheduler {
                         [](const auto& warp) { return warp.changes.empty(); })) {
           continue;
         }
-        text += "; of the " + std::to_string(all) + " registers of " + place_of(*block) + " " +
-                std::to_string(in_pool) + " are in its pool, where shrink_registers puts them";
+        text += "; the pool of " + place_of(*block) + " has " + std::to_string(in_pool) +
+                " of its " + std::to_string(all) + " registers, which shrink_registers must give";
       }
     }
     return text;
