@@ -66,6 +66,10 @@ inline bool take_registers(RegisterBudget& budget, uint32_t warp, uint32_t regis
   return true;
 }
 
+inline bool waits_for_registers(const RegisterBudget::Warp& warp) {
+  return !warp.changes.empty() && warp.changes.back() != warp.registers;
+}
+
 inline void set_registers(uint32_t registers, const char* operation) {
   const Thread& thread = self();
   require(registers >= 24 && registers <= 256 && registers % 8 == 0,

@@ -302,16 +302,13 @@ class Scheduler {
     return text + list_mbarriers() + list_registers();
   }
 
-  // Of blocks whose warps have more or fewer than they started with.
+  // Of blocks whose warps wait for some.
   std::string list_registers() {
     std::string text;
     for (const auto& resident : resident_clusters_) {
       for (const auto& block : resident->blocks) {
         const auto& [all, in_pool, warps] = block->registers;
-        if (std::all_of(warps.begin(), warps.end(),
-                        [](const auto& warp) { return warp.changes.empty(); })) {
-          continue;
-        }
+        if (std::none_of(warps.begin(), warps.end(), waits_for_registers)) continue;
         text += "; the pool of " + place_of(*block) + " has " + std::to_string(in_pool) +
                 " of its " + std::to_string(all) + " registers, which shrink_registers must give";
       }

@@ -57,7 +57,7 @@ void hand_off() {
 }
 
 // Each block of several waits for a thread of its own.
-inline LOWBIT_KERNEL(kThreads) away_kernel() {
+LOWBIT_KERNEL(kThreads) away_kernel() {
   if (thread_index() != block_index()) sync_block();
 }
 

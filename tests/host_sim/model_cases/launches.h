@@ -6,7 +6,7 @@
 namespace lowbit::cuda {
 namespace {
 
-inline LOWBIT_KERNEL(1) add_kernel(uint32_t* word, uint32_t value) { *word += value; }
+LOWBIT_KERNEL(1) add_kernel(uint32_t* word, uint32_t value) { *word += value; }
 
 // A replay repeats launches with the arguments of their capture.
 void graph() {
