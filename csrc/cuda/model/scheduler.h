@@ -4,12 +4,10 @@
 
 #include <algorithm>
 #include <exception>
-#include <map>
 #include <mutex>
 #include <numeric>
 
-#include "mbarrier.h"
-#include "register_budget.h"
+#include "waiting_report.h"
 
 namespace lowbit::cuda::model {
 
@@ -205,7 +203,7 @@ class Scheduler {
       complete_operation();
       return;
     }
-    if (machine_.runnable.empty()) fail(deadlock());
+    if (machine_.runnable.empty()) fail("deadlock: " + list_waiting());
     check_livelock();
     Thread& thread = pick();
     machine_.running = &thread;
@@ -276,58 +274,15 @@ class Scheduler {
     }
   }
 
-  std::string deadlock() { return "deadlock: " + list_waiting(); }
-
-  // Threads of each block by what they wait for.
-  std::string list_waiting() {
+  std::string list_waiting() const {
     std::string text;
     for (const auto& resident : resident_clusters_) {
-      for (const auto& block : resident->blocks) {
-        std::map<std::string, std::pair<uint32_t, const Thread*>> waiting;
-        for (const Thread& thread : block->threads) {
-          if (thread.state == Thread::State::kFinished) continue;
-          const bool can_run = thread.state == Thread::State::kRunnable;
-          auto& [count, first] = waiting[can_run ? "its turn" : thread.waits_for];
-          if (count++ == 0) first = &thread;
-        }
-        for (const auto& [what, threads] : waiting) {
-          if (!text.empty()) text += ", ";
-          text += std::to_string(threads.first) + " threads wait for " + what + " (" +
-                  place_of(*threads.second) + ")";
-        }
-      }
+      for (const auto& block : resident->blocks) append_waiting(text, *block);
     }
     const size_t clusters = waiting_clusters_.size();
     if (clusters > 0) text += ", " + std::to_string(clusters) + " clusters wait for room";
-    return text + list_mbarriers() + list_registers();
-  }
-
-  // Of blocks whose warps wait for some.
-  std::string list_registers() {
-    std::string text;
     for (const auto& resident : resident_clusters_) {
-      for (const auto& block : resident->blocks) {
-        const auto& [all, in_pool, warps] = block->registers;
-        if (std::none_of(warps.begin(), warps.end(), waits_for_registers)) continue;
-        text += "; the pool of " + place_of(*block) + " has " + std::to_string(in_pool) +
-                " of its " + std::to_string(all) + " registers, which shrink_registers must give";
-      }
-    }
-    return text;
-  }
-
-  // Those in the middle of a phase: what has not come to them.
-  std::string list_mbarriers() {
-    std::string text;
-    for (const auto& resident : resident_clusters_) {
-      for (const auto& block : resident->blocks) {
-        for (const auto& [address, barrier] : block->mbarriers) {
-          if (barrier.pending == barrier.expected && barrier.bytes == 0) continue;
-          text += "; " + describe_mbarrier(*block, address) + " in phase of parity " +
-                  std::to_string(barrier.parity) + " lacks " + std::to_string(barrier.pending) +
-                  " arrivals and " + std::to_string(barrier.bytes) + " bytes";
-        }
-      }
+      for (const auto& block : resident->blocks) append_lacking(text, *block);
     }
     return text;
   }

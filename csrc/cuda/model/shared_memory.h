@@ -89,9 +89,11 @@ inline char* dynamic_array(size_t offset, size_t bytes, size_t alignment) {
          " bytes at launch, got " + std::to_string(shared.dynamic_bytes));
   }
   for (SharedMemory::Cut& cut : shared.cuts) {
-    if (offset >= cut.start + cut.bytes || cut.start >= offset + bytes) continue;
-    if (cut.start == offset && cut.bytes == bytes) cut.cutters[self().index] = true;
-    return within(cut, offset, bytes, alignment);
+    const bool same = cut.start == offset && cut.bytes == bytes;
+    if (same) cut.cutters[self().index] = true;
+    if (same || (offset < cut.start + cut.bytes && cut.start < offset + bytes)) {
+      return within(cut, offset, bytes, alignment);
+    }
   }
   char* place = shared.arena + carve(shared, nullptr, bytes, alignment).offset;
   std::vector<bool> cutters(machine->block_size);
