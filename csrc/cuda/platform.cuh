@@ -10,14 +10,16 @@
 #ifdef LOWBIT_HOST_MODEL
 
 #define LOWBIT_DEVICE inline
-#define LOWBIT_KERNEL(...) inline void
+#define LOWBIT_KERNEL(...) void
 #define LOWBIT_GRID_CONSTANT
 #define LOWBIT_UNROLL
 
 #elif defined(__CUDACC__)
 
 #define LOWBIT_DEVICE __device__ __forceinline__
-// Threads of a block at most, and, if given, blocks of a multiprocessor at least.
+// Threads of a block at most, and, if given, blocks of a multiprocessor at least. No `inline`
+// before it, which nvcc ignores with a warning: `static` for a kernel in a header that is no
+// template.
 #define LOWBIT_KERNEL(...) __global__ void __launch_bounds__(__VA_ARGS__)
 #define LOWBIT_GRID_CONSTANT __grid_constant__
 // Before loops over arrays that must stay in registers, where every index is a constant.

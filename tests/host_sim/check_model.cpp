@@ -6,8 +6,13 @@
 #include "model_cases/copy_engine.h"
 #include "model_cases/global_memory.h"
 #include "model_cases/launches.h"
+#include "model_cases/product_registers.h"
 #include "model_cases/products.h"
+#include "model_cases/registers.h"
 #include "model_cases/shared_memory.h"
+#include "model_cases/shared_reuse.h"
+#include "model_cases/tensors.h"
+#include "model_cases/warps.h"
 
 namespace lowbit::cuda {
 namespace {
@@ -15,8 +20,9 @@ namespace {
 Cases all_cases() {
   Cases all;
   for (const Cases& cases :
-       {kBarrierCases, kSharedMemoryCases, kGlobalMemoryCases, kCopyEngineCases, kProductCases,
-        kClusterCases, kLaunchCases, kAsyncOrderCases}) {
+       {kBarrierCases, kWarpCases, kSharedMemoryCases, kSharedReuseCases, kGlobalMemoryCases,
+        kCopyEngineCases, kTensorCases, kTensorMapCases, kProductCases, kProductRegisterCases,
+        kRegisterCases, kClusterCases, kLaunchCases, kAsyncOrderCases}) {
     all.insert(cases.begin(), cases.end());
   }
   return all;

@@ -1,5 +1,5 @@
-// Random cases of tiled_gemm's kernel for sm_80 on the host model, each launched twice on the same
-// buffers. Arguments: first seed, number of seeds.
+// Random cases of tiled_gemm's kernel for sm_80 on the host model, each launched and
+// replayed twice on the same buffers. Arguments: first seed, number of seeds.
 #include "gemm_case.h"
 
 #include "tiled_gemm.cuh"
@@ -33,10 +33,11 @@ int main(int argc, char** argv) {
     const TiledGemmConfig c = tiled_gemm_config(example.problem);
     const auto kernel =
         c.large ? tiled_gemm_kernel<LargeGemmTile> : tiled_gemm_kernel<SmallGemmTile>;
-    for (int turn = 1; turn <= 2; ++turn) {
-      example.refill();
-      launch("tiled_gemm", kernel, {c.blocks(), c.threads, c.shared_bytes}, nullptr, example.p, c);
-      example.compare(turn);
-    }
+    launch_and_replay([&] { example.refill(); },
+                      [&] {
+                        launch("tiled_gemm", kernel, {c.blocks(), c.threads, c.shared_bytes},
+                               nullptr, example.p, c);
+                      },
+                      [&](int turn) { example.compare(turn); });
   });
 }

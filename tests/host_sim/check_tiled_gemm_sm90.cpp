@@ -1,5 +1,5 @@
-// Random cases of tiled_gemm's kernel for sm_90a on the host model, each launched twice on the same
-// buffers. Arguments: first seed, number of seeds.
+// Random cases of tiled_gemm's kernel for sm_90a on the host model, each launched and
+// replayed twice on the same buffers. Arguments: first seed, number of seeds.
 #include "gemm_case.h"
 
 #include "tiled_gemm_sm90.cuh"
@@ -21,10 +21,11 @@ int main(int argc, char** argv) {
   return check_seeds(argc, argv, [](uint64_t seed) {
     GemmCase example(seed, LargeSm90GemmTile{}, SmallSm90GemmTile{});
     const TiledGemmConfig c = tiled_gemm_sm90_config(example.problem);
-    for (int turn = 1; turn <= 2; ++turn) {
-      example.refill();
-      c.large ? run<LargeSm90GemmTile>(example.p, c) : run<SmallSm90GemmTile>(example.p, c);
-      example.compare(turn);
-    }
+    launch_and_replay([&] { example.refill(); },
+                      [&] {
+                        c.large ? run<LargeSm90GemmTile>(example.p, c)
+                                : run<SmallSm90GemmTile>(example.p, c);
+                      },
+                      [&](int turn) { example.compare(turn); });
   });
 }

@@ -1,6 +1,6 @@
 // Random cases of the vector_scale kernel on the host model, without torch: buffers are exactly as
-// long as the arrays in them, values are compared bit by bit, and each case is launched twice.
-// Arguments: first seed, number of seeds.
+// long as the arrays in them, values are compared bit by bit, and each case is launched and
+// replayed twice. Arguments: first seed, number of seeds.
 #include "random_case.h"
 
 #include "vector_scale.cuh"
@@ -55,33 +55,42 @@ struct Case {
         static_cast<uint8_t*>(std::malloc(static_cast<size_t>(shift + count * bytes))));
   }
 
-  void launch_and_compare(float s) {
+  uint8_t* out() const { return in_place ? x.get() + x_shift : y.get() + y_shift; }
+
+  void refill() {
     for (int64_t i = 0; i < count; ++i) {
       uint32_t& bits = elements[static_cast<size_t>(i)];
       bits = static_cast<uint32_t>(random.engine());
       if (bytes == 2) bits &= 0xffff;
       std::memcpy(x.get() + x_shift + i * bytes, &bits, static_cast<size_t>(bytes));
     }
-    uint8_t* out = in_place ? x.get() + x_shift : y.get() + y_shift;
-    const VectorScaleParams p{x.get() + x_shift, out, s};
+  }
+
+  void launch_and_compare(float s) {
+    const VectorScaleParams p{x.get() + x_shift, out(), s};
     const VectorScaleConfig c =
         vector_scale_config({count, static_cast<int>(bytes), reinterpret_cast<uintptr_t>(p.x),
                              reinterpret_cast<uintptr_t>(p.y), 1});
     const auto kernel = type == kFloat32   ? vector_scale_kernel<kFloat32>
                         : type == kFloat16 ? vector_scale_kernel<kFloat16>
                                            : vector_scale_kernel<kBFloat16>;
-    if (count > 0) launch("vector_scale", kernel, {c.blocks, kVectorScaleThreads}, nullptr, p, c);
-    compare(out, s);
+    launch_and_replay([&] { refill(); },
+                      [&] {
+                        if (count == 0) return;
+                        launch("vector_scale", kernel, {c.blocks, kVectorScaleThreads}, nullptr, p,
+                               c);
+                      },
+                      [&](int turn) { compare(turn, s); });
   }
 
-  void compare(const uint8_t* out, float s) const {
+  void compare(int turn, float s) const {
     for (int64_t i = 0; i < count; ++i) {
       uint32_t got = 0;
-      std::memcpy(&got, out + i * bytes, static_cast<size_t>(bytes));
+      std::memcpy(&got, out() + i * bytes, static_cast<size_t>(bytes));
       const uint32_t want = expected_bits(type, elements[static_cast<size_t>(i)], s);
       if (got == want || (is_nan(type, got) && is_nan(type, want))) continue;
-      std::printf("wrong value: type %d, count %ld, element %ld: got %x, expected %x\n",
-                  static_cast<int>(type), count, i, got, want);
+      std::printf("wrong value: launch %d, type %d, count %ld, element %ld: got %x, expected %x\n",
+                  turn, static_cast<int>(type), count, i, got, want);
       std::exit(1);
     }
   }

@@ -22,6 +22,23 @@ struct CaseRandom {
   int64_t between(int64_t low, int64_t high) { return low + below(high - low + 1); }
 };
 
+// A launch, then two replays of the same as a graph: `prepare` before each, `check(turn)` behind.
+// What runs behind the first must not need its host code, nor what it left in memory.
+template <typename Prepare, typename Launch, typename Check>
+void launch_and_replay(const Prepare& prepare, const Launch& launch, const Check& check) {
+  prepare();
+  launch();
+  check(1);
+  model::begin_capture();
+  launch();
+  model::end_capture();
+  for (int turn = 2; turn <= 3; ++turn) {
+    prepare();
+    model::replay();
+    check(turn);
+  }
+}
+
 struct Free {
   void operator()(void* memory) const { std::free(memory); }
 };

@@ -41,6 +41,9 @@ CALLS = {
         "arrive_mbarrier_expecting({0}, ({1}) - 16);",
     ),
     "wait_mbarrier": ("", "wait_mbarrier({0}, ({1}) ^ 1);"),
+    # registers between warpgroups
+    "grow_registers": ("",),
+    "shrink_registers": ("",),
     # fillings of what is read beyond an end
     "memset": ("",),
 }

@@ -7,6 +7,8 @@
 
 namespace lowbit::cuda::model {
 
+inline constexpr uint32_t kWholeWarp = 0xffffffffu;
+
 // Barriers count warps: the last thread of the block stands for the lanes that its warp lacks too.
 inline uint32_t arrivals_of(const Thread& thread) {
   const uint32_t size = machine->block_size;
@@ -56,11 +58,25 @@ inline void barrier_arrive(uint32_t id, uint32_t threads, bool wait, const char*
   acquire(key);
 }
 
+// Lanes of the thread's warp: fewer than 32 of the last one where threads are no multiple of 32.
+inline uint32_t lanes_of_warp() {
+  const uint32_t count = machine->block_size - self().warp * 32;
+  return count >= 32 ? kWholeWarp : (1u << count) - 1;
+}
+
+inline void require_whole_warp(const char* operation) {
+  if (lanes_of_warp() != kWholeWarp) {
+    fail(std::string(operation) + " must be called by whole warps, got the last one with fewer");
+  }
+}
+
 // Lanes of a warp come together; the last to come runs `act` on the arguments of all, those of
-// lanes outside `mask` null. Orders no memory accesses.
+// lanes outside `mask` null. Lanes that the warp lacks are not waited for. Orders no memory
+// accesses.
 template <typename Act>
 void meet_warp(uint32_t mask, const char* operation, void* argument, const Act& act) {
   Thread& thread = self();
+  mask &= lanes_of_warp();
   require(mask >> thread.lane & 1, "the mask of a warp's operation must name the calling lane");
   auto& meetings = block().meetings[thread.warp];
   size_t at = 0;
@@ -89,14 +105,12 @@ void meet_warp(uint32_t mask, const char* operation, void* argument, const Act& 
 inline void sync_warp(uint32_t mask) {
   const Unwatched unwatched;
   maybe_switch();
-  Phases& phases = block().warp_phases[self().warp][mask];
+  Phases& phases = block().warp_phases[self().warp][mask & lanes_of_warp()];
   Key& key = phases.current();
   release(key);
   meet_warp(mask, "sync_warp", nullptr, [&phases](void* const*) { ++phases.completed; });
   acquire(key);
 }
-
-inline constexpr uint32_t kWholeWarp = 0xffffffffu;
 
 // Every lane gets the value of the lane that it names.
 template <typename T>
@@ -109,11 +123,11 @@ T shuffle(uint32_t mask, T value, uint32_t source, const char* operation) {
   const Unwatched unwatched;
   maybe_switch();
   Argument mine{value, source, value};
-  meet_warp(mask, operation, &mine, [mask](void* const* arguments) {
+  meet_warp(mask, operation, &mine, [](void* const* arguments) {
     for (uint32_t lane = 0; lane < 32; ++lane) {
-      if (!(mask >> lane & 1)) continue;
+      if (arguments[lane] == nullptr) continue;
       auto& argument = *static_cast<Argument*>(arguments[lane]);
-      require(mask >> argument.source & 1,
+      require(arguments[argument.source] != nullptr,
               "a shuffle must read a lane of its mask, got one outside");
       argument.result = static_cast<Argument*>(arguments[argument.source])->value;
     }
@@ -134,15 +148,37 @@ R reduce_warp(uint32_t mask, T value, R start, const char* operation, const Comb
   meet_warp(mask, operation, &mine, [&](void* const* arguments) {
     R result = start;
     for (uint32_t lane = 0; lane < 32; ++lane) {
-      if (mask >> lane & 1) {
+      if (arguments[lane] != nullptr) {
         result = combine(result, static_cast<Argument*>(arguments[lane])->value, lane);
       }
     }
     for (uint32_t lane = 0; lane < 32; ++lane) {
-      if (mask >> lane & 1) static_cast<Argument*>(arguments[lane])->result = result;
+      if (arguments[lane] != nullptr) static_cast<Argument*>(arguments[lane])->result = result;
     }
   });
   return mine.result;
+}
+
+// Which lane is the hardware's choice, but the same for the same mask every time (PTX ISA,
+// elect.sync): drawn once for a launch.
+inline bool elect_lane() {
+  const Unwatched unwatched;
+  maybe_switch();
+  bool elected = false;
+  meet_warp(kWholeWarp, "elect_lane", &elected, [](void* const* lanes) {
+    uint32_t count = 0;
+    while (count < 32 && lanes[count] != nullptr) ++count;
+    *static_cast<bool*>(lanes[machine->elected_lane % count]) = true;
+  });
+  return elected;
+}
+
+// Threads that have ended are not waited for.
+inline void complete_cluster_phase_if_due(Cluster& cluster) {
+  const auto all = static_cast<uint32_t>(cluster.blocks.size()) * machine->block_size;
+  if (cluster.arrived == 0 || cluster.arrived + cluster.finished < all) return;
+  cluster.arrived = 0;
+  ++cluster.phases.completed;
 }
 
 // barrier.cluster.arrive.release, then .wait.acquire.
@@ -154,11 +190,8 @@ inline void sync_cluster() {
   release(key);
   ++machine->progress;
   const uint32_t phase = cluster.phases.completed;
-  const auto all = static_cast<uint32_t>(cluster.blocks.size()) * machine->block_size;
-  if (++cluster.arrived == all) {
-    cluster.arrived = 0;
-    ++cluster.phases.completed;
-  }
+  ++cluster.arrived;
+  complete_cluster_phase_if_due(cluster);
   wait_until("sync_cluster", [&cluster, phase] { return cluster.phases.completed != phase; });
   acquire(key);
 }

@@ -8,11 +8,13 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "fiber.h"
 #include "sanitizers.h"
+#include "stack_image.h"
 
 namespace lowbit::cuda::model {
 
@@ -58,9 +60,20 @@ struct WarpgroupPart {
   struct Accumulator {
     std::vector<uint32_t> values;  // as after the products that have completed
     uint64_t last_product = 0;     // that adds to it
+    uint32_t depth = 0;            // K of that product
+    uint64_t fences = 0;           // before it
   };
-  std::map<void*, std::unique_ptr<Accumulator>> in_flight;  // by the address of the registers
-  bool fenced = false;
+  // Registers of A.
+  struct Fragment {
+    uint32_t values[4] = {};  // as the products read them
+    uint64_t last_product = 0;
+  };
+  // In flight, by the address of the registers.
+  std::map<void*, std::unique_ptr<Accumulator>> in_flight;
+  std::map<const void*, Fragment> fragments;
+  StackImage fenced;  // registers as at the last fence, or as products left them since
+  std::set<const void*> came_back;  // accumulators, since the last fence
+  uint64_t fences = 0;
   uint64_t issued = 0;           // products so far
   std::vector<uint64_t> groups;  // products issued before each commit
 };
@@ -73,6 +86,7 @@ struct Thread {
 
   Block* block = nullptr;
   Fiber* fiber = nullptr;
+  const char* stack_top = nullptr;  // the kernel's variables lie below
   uint32_t index = 0, lane = 0, warp = 0;
   State state = State::kFinished;
   size_t runnable_position = 0;
@@ -120,7 +134,7 @@ struct Mbarrier {
   std::vector<void*> copies[2];  // keys of those that have come, of the last phase of each parity
 };
 
-// Shared memory of a block: every array in an arena of its own place, with gaps between.
+// Shared memory of a block: every array in the arena at a place of its own, with gaps between.
 struct SharedMemory {
   static constexpr size_t kArenaBytes = 512 << 10;
 
@@ -128,9 +142,16 @@ struct SharedMemory {
     const void* key;
     size_t offset, bytes;
   };
+  // An array of the dynamic shared memory, and the threads that have cut it out.
+  struct Cut {
+    size_t start, bytes;  // as the GPU would place it
+    char* place;
+    std::vector<bool> cutters;
+  };
   char* arena = nullptr;
   size_t top = 0;
   std::vector<Piece> pieces;
+  std::vector<Cut> cuts;
   size_t dynamic_bytes = 0;
 };
 
@@ -142,6 +163,16 @@ struct Warpgroup {
   std::deque<std::shared_ptr<GroupProduct>> products;  // not complete
   uint64_t completed = 0;
   std::deque<char> keys;  // what each that is complete did
+};
+
+// What setmaxnreg moves between the warps of a block.
+struct RegisterBudget {
+  struct Warp {
+    uint32_t registers;             // of each thread
+    std::vector<uint32_t> changes;  // what it set them to, in order
+  };
+  uint32_t all = 0, in_pool = 0;  // of the block; of no warp
+  std::vector<Warp> warps;
 };
 
 struct Block {
@@ -156,11 +187,13 @@ struct Block {
   std::map<const void*, Mbarrier> mbarriers;
   std::vector<std::map<uint32_t, Phases>> warp_phases;  // of each warp, by the lanes that meet
   std::vector<Warpgroup> warpgroups;
+  RegisterBudget registers;
 };
 
 struct Cluster {
   std::vector<Block*> blocks;
   uint32_t arrived = 0;
+  uint32_t finished = 0;  // threads
   Phases phases;
 };
 
@@ -177,6 +210,7 @@ struct Machine {
   uint32_t block_size = 0;
   size_t shared_bytes = 0;
   Random random{0};
+  uint32_t elected_lane = 0;
   std::string error;
   Thread* running = nullptr;
   std::vector<Thread*> runnable;
@@ -196,10 +230,13 @@ inline Machine* machine = nullptr;
 inline Thread& self() { return *machine->running; }
 inline Block& block() { return *self().block; }
 
+inline std::string place_of(const Block& block) {
+  const Index3 at = block.index;
+  return "block " + std::to_string(at.x) + "," + std::to_string(at.y) + "," + std::to_string(at.z);
+}
+
 inline std::string place_of(const Thread& thread) {
-  const Index3 at = thread.block->index;
-  return "block " + std::to_string(at.x) + "," + std::to_string(at.y) + "," + std::to_string(at.z) +
-         ", thread " + std::to_string(thread.index);
+  return place_of(*thread.block) + ", thread " + std::to_string(thread.index);
 }
 
 // Ends the launch with this sentence, behind which the place is said. A thread that fails never

@@ -4,11 +4,10 @@
 
 #include <algorithm>
 #include <exception>
-#include <map>
 #include <mutex>
 #include <numeric>
 
-#include "mbarrier.h"
+#include "waiting_report.h"
 
 namespace lowbit::cuda::model {
 
@@ -62,6 +61,7 @@ class Scheduler {
     machine_.block_size = launch.block_size;
     machine_.shared_bytes = launch.shared_bytes;
     machine_.random = Random(settings.seed);
+    machine_.elected_lane = Random(~settings.seed).below(32);
     machine_.body = launch.body;
     list_clusters();
     resident_ = settings.resident_blocks != 0 ? settings.resident_blocks : draw_resident();
@@ -145,6 +145,7 @@ class Scheduler {
     block.meetings = std::vector<std::vector<WarpMeeting>>(warps);
     block.warp_phases.resize(warps);
     block.warpgroups = std::vector<Warpgroup>((warps + 3) / 4);
+    block.registers = start_registers(machine_.block_size);
     block.threads = std::vector<Thread>(machine_.block_size);
     for (uint32_t i = 0; i < machine_.block_size; ++i) {
       Thread& thread = block.threads[i];
@@ -165,6 +166,7 @@ class Scheduler {
     {
       const Unwatched unwatched;
       self().fiber->entered();
+      self().stack_top = static_cast<const char*>(__builtin_frame_address(0));
     }
     acquire(&machine->launch_key);
     try {
@@ -188,7 +190,10 @@ class Scheduler {
             "flight");
     require(thread.products.in_flight.empty(),
             "a thread must wait for its wgmma before it ends, got some in flight");
+    check_changes(thread);
     ++thread.block->finished;
+    ++thread.block->cluster->finished;
+    complete_cluster_phase_if_due(*thread.block->cluster);
     ++machine->progress;
     stop_running(thread, Thread::State::kFinished);
   }
@@ -199,7 +204,7 @@ class Scheduler {
       complete_operation();
       return;
     }
-    if (machine_.runnable.empty()) fail(deadlock());
+    if (machine_.runnable.empty()) fail("deadlock: " + list_waiting());
     check_livelock();
     Thread& thread = pick();
     machine_.running = &thread;
@@ -270,42 +275,15 @@ class Scheduler {
     }
   }
 
-  std::string deadlock() { return "deadlock: " + list_waiting(); }
-
-  // Threads by what they wait for.
-  std::string list_waiting() {
-    std::map<std::string, std::pair<uint32_t, const Thread*>> waiting;
-    for (const auto& resident : resident_clusters_) {
-      for (const auto& block : resident->blocks) {
-        for (const Thread& thread : block->threads) {
-          if (thread.state == Thread::State::kFinished) continue;
-          auto& [count, example] =
-              waiting[thread.waits_for.empty() ? "its turn" : thread.waits_for];
-          if (count++ == 0) example = &thread;
-        }
-      }
-    }
-    std::string text;
-    for (const auto& [what, threads] : waiting) {
-      text += std::to_string(threads.first) + " threads wait for " + what + " (" +
-              place_of(*threads.second) + "), ";
-    }
-    return text + std::to_string(waiting_clusters_.size()) + " clusters wait for room" +
-           list_mbarriers();
-  }
-
-  // Those in the middle of a phase: what has not come to them.
-  std::string list_mbarriers() {
+  std::string list_waiting() const {
     std::string text;
     for (const auto& resident : resident_clusters_) {
-      for (const auto& block : resident->blocks) {
-        for (const auto& [address, barrier] : block->mbarriers) {
-          if (barrier.pending == barrier.expected && barrier.bytes == 0) continue;
-          text += "; " + describe_mbarrier(*block, address) + " in phase of parity " +
-                  std::to_string(barrier.parity) + " lacks " + std::to_string(barrier.pending) +
-                  " arrivals and " + std::to_string(barrier.bytes) + " bytes";
-        }
-      }
+      for (const auto& block : resident->blocks) append_waiting(text, *block);
+    }
+    const size_t clusters = waiting_clusters_.size();
+    if (clusters > 0) text += ", " + std::to_string(clusters) + " clusters wait for room";
+    for (const auto& resident : resident_clusters_) {
+      for (const auto& block : resident->blocks) append_lacking(text, *block);
     }
     return text;
   }

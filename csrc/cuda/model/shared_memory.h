@@ -57,7 +57,30 @@ inline char* shared_array(const void* key, size_t bytes, size_t alignment) {
   return shared.arena + carve(shared, key, bytes, alignment).offset;
 }
 
-// Array at `offset` of the dynamic shared memory, as the GPU would place it.
+inline void require_aligned(const void* address, size_t alignment, const char* operation) {
+  const auto value = reinterpret_cast<uintptr_t>(address);
+  if (value % alignment != 0) {
+    fail(std::string(operation) + ": the address must be aligned to " + std::to_string(alignment) +
+         " bytes, got " + std::to_string(value % alignment) + " behind one that is");
+  }
+}
+
+// The array as bytes of one that the thread has cut out before. Arrays that overlap need a place
+// without gaps, so the one that holds all must come first.
+inline char* within(const SharedMemory::Cut& cut, size_t offset, size_t bytes, size_t alignment) {
+  require(cut.cutters[self().index], "threads of a block must cut shared memory in the same way");
+  const size_t first = offset - cut.start;
+  if (offset < cut.start || first + bytes > cut.bytes) {
+    fail("an array over others in shared memory must be cut out before them, got bytes " +
+         std::to_string(offset) + " to " + std::to_string(offset + bytes) + " over " +
+         std::to_string(cut.start) + " to " + std::to_string(cut.start + cut.bytes));
+  }
+  require_aligned(cut.place + first, alignment, "an array within another of shared memory");
+  return cut.place + first;
+}
+
+// Array at `offset` of the dynamic shared memory, as the GPU would place it. Those that do not
+// overlap lie apart, with gaps between.
 inline char* dynamic_array(size_t offset, size_t bytes, size_t alignment) {
   const Unwatched unwatched;
   SharedMemory& shared = block().shared;
@@ -65,14 +88,18 @@ inline char* dynamic_array(size_t offset, size_t bytes, size_t alignment) {
     fail("shared memory must be at least " + std::to_string(offset + bytes) +
          " bytes at launch, got " + std::to_string(shared.dynamic_bytes));
   }
-  // Offsets stand for keys: no object of the program lies at such small addresses.
-  const void* key = reinterpret_cast<const void*>(offset + 1);
-  for (const SharedMemory::Piece& piece : shared.pieces) {
-    if (piece.key != key) continue;
-    require(piece.bytes == bytes, "threads of a block must cut shared memory in the same way");
-    return shared.arena + piece.offset;
+  for (SharedMemory::Cut& cut : shared.cuts) {
+    const bool same = cut.start == offset && cut.bytes == bytes;
+    if (same) cut.cutters[self().index] = true;
+    if (same || (offset < cut.start + cut.bytes && cut.start < offset + bytes)) {
+      return within(cut, offset, bytes, alignment);
+    }
   }
-  return shared.arena + carve(shared, key, bytes, alignment).offset;
+  char* place = shared.arena + carve(shared, nullptr, bytes, alignment).offset;
+  std::vector<bool> cutters(machine->block_size);
+  cutters[self().index] = true;
+  shared.cuts.push_back({offset, bytes, place, std::move(cutters)});
+  return place;
 }
 
 // Finds writes behind an array also without AddressSanitizer.
@@ -99,6 +126,7 @@ inline void clear_shared(Block& block) {
   if (pages > 0) forget_pages(block.shared.arena, pages * kPageBytes);
   block.shared.top = 0;
   block.shared.pieces.clear();
+  block.shared.cuts.clear();
 }
 
 inline bool is_shared(const Block& block, const void* address) {
@@ -136,14 +164,6 @@ inline char* shared_pointer(uint32_t address) {
   require(offset >= kSharedBase && offset < kSharedBase + SharedMemory::kArenaBytes,
           "the shared address must be one that shared_address gave");
   return block_of(address).shared.arena + (offset - kSharedBase);
-}
-
-inline void require_aligned(const void* address, size_t alignment, const char* operation) {
-  const auto value = reinterpret_cast<uintptr_t>(address);
-  if (value % alignment != 0) {
-    fail(std::string(operation) + ": the address must be aligned to " + std::to_string(alignment) +
-         " bytes, got " + std::to_string(value % alignment) + " behind one that is");
-  }
 }
 
 }  // namespace lowbit::cuda::model

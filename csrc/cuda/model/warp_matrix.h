@@ -16,6 +16,7 @@ void load_matrices(uint32_t (&out)[kMatrices], const void* row, bool transposed,
     uint16_t row[8];
     uint32_t out[kMatrices];
   } mine{};
+  require_whole_warp(operation);
   if (self().lane < 8 * kMatrices) {
     {
       const Unwatched unwatched;
@@ -52,6 +53,7 @@ void store_matrices(void* row, const uint32_t (&in)[kMatrices], bool transposed,
   {
     const Unwatched unwatched;
     maybe_switch();
+    require_whole_warp(operation);
     if (self().lane < 8 * kMatrices) {
       shared_address(row);
       require_aligned(row, 16, operation);
@@ -85,6 +87,7 @@ void multiply_warp(T (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
   };
   const Unwatched unwatched;
   maybe_switch();
+  require_whole_warp(operation);
   Argument mine{a, b, d};
   meet_warp(kWholeWarp, operation, &mine, [](void* const* lanes) {
     constexpr uint32_t kBytes = operand_bytes(kType);

@@ -7,6 +7,7 @@
 #include "barriers.h"
 #include "copy_engine.h"
 #include "number_formats.h"
+#include "product_registers.h"
 
 namespace lowbit::cuda::model {
 
@@ -174,26 +175,6 @@ inline void complete_product(Block& owner, Warpgroup& group) {
 
 // ---- what threads do ----
 
-inline void fence_products() {
-  const Unwatched unwatched;
-  maybe_switch();
-  self().products.fenced = true;
-}
-
-// The thread's registers `d` become garbage; their values are kept beside.
-template <typename T, int kRegisters>
-WarpgroupPart::Accumulator* take_accumulator(T (&d)[kRegisters]) {
-  WarpgroupPart& part = self().products;
-  const auto found = part.in_flight.find(d);
-  if (found != part.in_flight.end()) return found->second.get();
-  require(part.fenced, "fence_wgmma must stand between accesses to accumulators and a wgmma");
-  auto taken = std::make_unique<WarpgroupPart::Accumulator>();
-  taken->values.resize(kRegisters);
-  std::memcpy(taken->values.data(), d, sizeof(d));
-  std::memset(d, kGarbage, sizeof(d));
-  return part.in_flight.emplace(d, std::move(taken)).first->second.get();
-}
-
 // The product that this thread comes to next: a new one if it is the first of its warpgroup.
 inline GroupProduct& join_product(const GroupProduct::Form& form) {
   Thread& thread = self();
@@ -218,10 +199,9 @@ void issue_product(const GroupProduct::Form& form, T (&d)[kRegisters], const uin
   GroupProduct& product = join_product(form);
   const uint32_t place = thread.index % kGroupThreads;
   product.integer_sums = std::is_same_v<T, int32_t>;
-  product.d[place] = take_accumulator(d);
-  product.d[place]->last_product = thread.products.issued;
+  product.d[place] = take_accumulator(d, 32 / operand_bytes(form.type), form.adds);
   async_units().show_tensor_core(&product.seen[place / 32]);
-  if (a != nullptr) std::memcpy(product.a_registers[place], a, sizeof(product.a_registers[place]));
+  if (a != nullptr) take_fragment(a, product.a_registers[place]);
   ++machine->progress;
   if (++product.issued < kGroupThreads) return;
   // One operation for each product, the oldest of its group whichever comes first: none is left
@@ -235,24 +215,6 @@ inline void commit_products() {
   part.groups.push_back(part.issued);
 }
 
-// Gives accumulators back to the thread whose products are among the first `number`.
-inline void land_accumulators(uint64_t number) {
-  WarpgroupPart& part = self().products;
-  for (auto at = part.in_flight.begin(); at != part.in_flight.end();) {
-    auto& [registers, accumulator] = *at;
-    if (accumulator->last_product > number) {
-      ++at;
-      continue;
-    }
-    const std::vector<unsigned char> garbage(accumulator->values.size() * 4, kGarbage);
-    require(std::memcmp(registers, garbage.data(), garbage.size()) == 0,
-            "accumulators must be left alone between a wgmma and its wait");
-    std::memcpy(registers, accumulator->values.data(), garbage.size());
-    at = part.in_flight.erase(at);
-    part.fenced = false;
-  }
-}
-
 // Until at most `pending` of the newest groups are in flight.
 inline void wait_products(uint32_t pending) {
   const Unwatched unwatched;
@@ -264,6 +226,7 @@ inline void wait_products(uint32_t pending) {
   wait_until("wait_wgmma", [&group, number] { return group.completed >= number; });
   if (number > 0) acquire_operation(&group.keys[number - 1]);
   part.groups.erase(part.groups.begin(), part.groups.end() - pending);
+  release_fragments(number);
   land_accumulators(number);
 }
 

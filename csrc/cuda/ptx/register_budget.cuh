@@ -13,12 +13,12 @@ namespace lowbit::cuda {
 
 template <uint32_t kRegisters>
 LOWBIT_DEVICE void grow_registers() {
-  model::set_registers(kRegisters, "grow_registers");
+  model::grow_registers(kRegisters);
 }
 
 template <uint32_t kRegisters>
 LOWBIT_DEVICE void shrink_registers() {
-  model::set_registers(kRegisters, "shrink_registers");
+  model::shrink_registers(kRegisters);
 }
 
 #else

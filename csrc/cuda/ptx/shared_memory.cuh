@@ -36,7 +36,8 @@ LOWBIT_DEVICE uint32_t shared_address(const void* pointer) {
 #endif
 
 // Cuts the dynamic shared memory of the launch into arrays, in the same way in every thread. The
-// first alignment must be the largest.
+// first alignment must be the largest. A second cutter starts at the same bytes again: of arrays
+// that overlap, one over others must be taken before them.
 class SharedMemoryCutter {
  public:
   template <typename T>

@@ -67,11 +67,8 @@ LOWBIT_DEVICE uint32_t reduce_add(uint32_t value, uint32_t mask = kAllLanes) {
                             [](uint32_t r, uint32_t v, uint32_t) { return r + v; });
 }
 
-// True in one lane of a warp whose lanes are all here.
-LOWBIT_DEVICE bool elect_lane() {
-  return model::reduce_warp(kAllLanes, 0u, 0u, "elect_lane",
-                            [](uint32_t, uint32_t, uint32_t) { return 0u; }) == lane_index();
-}
+// True in one lane of a warp whose lanes are all here: any, but the same one every time.
+LOWBIT_DEVICE bool elect_lane() { return model::elect_lane(); }
 
 #else
 

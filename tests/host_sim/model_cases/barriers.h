@@ -1,12 +1,10 @@
-// Cases of the host model: barriers of a block and meetings of a warp.
+// Cases of the host model: barriers of a block.
 #pragma once
 
 #include "case.h"
 
 namespace lowbit::cuda {
 namespace {
-
-// ---- barriers of a block ----
 
 enum class Barrier { kRight, kMissing, kCountsDiffer, kOneThreadAway, kHalfWarps };
 
@@ -58,31 +56,14 @@ void hand_off() {
   for (uint32_t i = 0; i < 96; ++i) expect(out[i] == i / 32 * 100 + i % 32, "hand_off");
 }
 
-// ---- warps ----
-
-enum class Warp { kRight, kLanesDiverge, kOutsideTheMask, kNoSync };
-
-template <Warp kCase>
-LOWBIT_KERNEL(32)
-warp_kernel(uint32_t* out) {
-  LOWBIT_SHARED_ARRAY(uint32_t, words, 32, 4);
-  const uint32_t lane = lane_index();
-  words[lane] = lane;
-  if (kCase != Warp::kNoSync) sync_warp();
-  const uint32_t next = words[(lane + 1) % 32];
-  if (kCase == Warp::kLanesDiverge && lane == 3) {
-    out[lane] = ballot(true);
-    return;
-  }
-  if (kCase == Warp::kOutsideTheMask && lane < 16) shuffle(lane, 20, 32, 0xffffu);
-  out[lane] = reduce_add(next) + shuffle_down(lane, 1, 8);
+// Each block of several waits for a thread of its own.
+LOWBIT_KERNEL(kThreads) away_kernel() {
+  if (thread_index() != block_index()) sync_block();
 }
 
-template <Warp kCase>
-void warp() {
-  Words out(32);
-  launch("warp", warp_kernel<kCase>, {1, 32}, nullptr, out.data());
-  for (uint32_t l = 0; l < 32; ++l) expect(out[l] == 496 + (l % 8 == 7 ? l : l + 1), "warp");
+void one_away_in_each_block() {
+  model::settings.resident_blocks = 2;
+  launch("away", away_kernel, {2, kThreads}, nullptr);
 }
 
 const Cases kBarrierCases = {
@@ -91,12 +72,9 @@ const Cases kBarrierCases = {
     {"reverse, counts differ", reverse<Barrier::kCountsDiffer>},
     {"reverse, one thread away", reverse<Barrier::kOneThreadAway>},
     {"reverse, half warps", reverse<Barrier::kHalfWarps>},
+    {"away, one in each block", one_away_in_each_block},
     {"hand_off", hand_off<Handoff::kRight>},
     {"hand_off, nobody reads", hand_off<Handoff::kNobodyReads>},
-    {"warp", warp<Warp::kRight>},
-    {"warp, lanes diverge", warp<Warp::kLanesDiverge>},
-    {"warp, outside the mask", warp<Warp::kOutsideTheMask>},
-    {"warp, no sync", warp<Warp::kNoSync>},
 };
 
 }  // namespace

@@ -52,6 +52,40 @@ void bulk() {
   for (uint32_t i = 0; i < 256; ++i) expect(out[i] == 2 * i, "bulk");
 }
 
+// ---- looking at an mbarrier in place of waiting ----
+
+enum class Look { kRight, kOnce, kWrongParity, kForEver };
+
+template <Look kCase>
+LOWBIT_KERNEL(kThreads)
+look_kernel(uint32_t* out) {
+  LOWBIT_SHARED_ARRAY(uint32_t, words, 32, 4);
+  LOWBIT_SHARED_ARRAY(Mbarrier, written, 1, 8);
+  const uint32_t t = thread_index();
+  if (t == 0) init_mbarrier(written, kCase == Look::kForEver ? 33 : 32);
+  sync_block();
+  if (t < 32) {
+    words[t] = t;
+    arrive_mbarrier(written);
+  } else {
+    const uint32_t parity = kCase == Look::kWrongParity ? 1 : 0;
+    if (kCase == Look::kOnce) {
+      test_mbarrier(written, parity);
+    } else {
+      while (!test_mbarrier(written, parity)) {
+      }
+    }
+    out[t - 32] = words[63 - t];
+  }
+}
+
+template <Look kCase>
+void look() {
+  Words out(32);
+  launch("look", look_kernel<kCase>, {1, kThreads}, nullptr, out.data());
+  for (uint32_t i = 0; i < 32; ++i) expect(out[i] == 31 - i, "look");
+}
+
 const Cases kCopyEngineCases = {
     {"bulk", bulk<Bulk::kRight>},
     {"bulk, no wait", bulk<Bulk::kNoWait>},
@@ -60,6 +94,10 @@ const Cases kCopyEngineCases = {
     {"bulk, no fence", bulk<Bulk::kNoFence>},
     {"bulk, fence without barrier", bulk<Bulk::kFenceWithoutBarrier>},
     {"bulk, ends in flight", bulk<Bulk::kEndsInFlight>},
+    {"look", look<Look::kRight>},
+    {"look, once", look<Look::kOnce>},
+    {"look, wrong parity", look<Look::kWrongParity>},
+    {"look, for ever", look<Look::kForEver>},
 };
 
 }  // namespace

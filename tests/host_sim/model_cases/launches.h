@@ -21,6 +21,23 @@ void graph() {
   expect(word == 6, "graph");
 }
 
+// The host's zero is no part of the graph.
+void graph_without_host_code() {
+  uint32_t word = 7;
+  const auto count_to_three = [&] {
+    word = 0;
+    launch("add", add_kernel, {1, 1}, nullptr, &word, 3u);
+  };
+  count_to_three();
+  expect(word == 3, "launch");
+  model::begin_capture();
+  count_to_three();
+  model::end_capture();
+  word = 7;
+  model::replay();
+  expect(word == 3, "graph");
+}
+
 void launch_limits(const LaunchShape& shape) {
   uint32_t word = 0;
   launch("add", add_kernel, shape, nullptr, &word, 1u);
@@ -28,6 +45,7 @@ void launch_limits(const LaunchShape& shape) {
 
 const Cases kLaunchCases = {
     {"graph", graph},
+    {"graph, host code left out", graph_without_host_code},
     {"launch, threads", [] { launch_limits({1, 1025}); }},
     {"launch, blocks", [] { launch_limits({0, 1}); }},
     {"launch, shared memory", [] { launch_limits({1, 1, 228 << 10}); }},

@@ -36,6 +36,8 @@ order_kernel(const Params p, uint32_t* flag) {
   commit_async_copies();
   wait_async_copies<Tile::kStages - 2>();
   wait_wgmma<1>();
+  shrink_registers<40>();
+  grow_registers<Tile::kN * 8>();
   sync_named_barrier(1, 64);
   store_release(flag, 7);
   wait_at_least(flag, 8);
