@@ -97,7 +97,7 @@ MODEL_MISTAKES = {
         "model/warpgroup_matrix.h", "if (p.form.adds) std::memcpy", "std::memcpy",
         "wgmma_float16_n8_a_128k_b_128k"),
     "box wraps at the left": (
-        "model/copy_engine.h", "inside && column >= 0 && column <", "inside && column <",
+        "model/tensor_box.h", "inside && column >= 0 && column <", "inside && column <",
         "box_load_2d_1B_rows_of_48_at_-12_-3"),
     "shuffle up without segments": (
         "ptx/warp.cuh", "lane % width < distance", "lane < distance", "shuffle_up"),
@@ -111,7 +111,7 @@ MODEL_MISTAKES = {
     "sign of prmt ignored": ("ptx/bits.cuh", "if (choice & 8)", "if (false)", "permute_bytes"),
     "e4m3 bias": ("conversions.cuh", "0x1p120f", "0x1p121f", "mma_float8_e4m3"),
     "no multicast": (
-        "model/copy_engine.h", "!(blocks >> target->rank & 1)", "target != &block()",
+        "model/tensor_box.h", "!(blocks >> target->rank & 1)", "target != &block()",
         "box_multicast"),
 }  # fmt: skip
 _SLOW = list(MODEL_MISTAKES)[2:]

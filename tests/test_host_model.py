@@ -13,8 +13,8 @@ RIGHT = (
     "reverse", "hand_off", "warp", "part of a warp", "election", "matrix", "shared", "reuse",
     "copy", "sum", "chain", "bulk", "look", "box", "box with swizzle", "box of planes",
     "box of planes with swizzle", "box store", "multicast", "product", "fence", "fence not needed",
-    "budget", "remote", "remote until some end", "arrival", "graph", "relay", "overwrite",
-    "halves", "hand_over", "ring", "phases",
+    "budget", "remote", "remote until some end", "arrival", "graph", "relay", "lanes",
+    "overwrite", "halves", "hand_over", "ring", "phases",
 )  # fmt: skip
 
 RACE, WRONG, IN_FLIGHT = "data race", "wrong value", "got some in flight"
@@ -127,7 +127,8 @@ MISTAKES = (
 )
 # What the tsan build must notice with every seed: the order is wrong whatever the schedule.
 MISORDERED = (
-    "relay, no fence", "relay, no wait", "overwrite, no fence", "overwrite, no barrier",
+    "relay, no fence", "relay, no wait", "lanes, no fence", "lanes, no barrier",
+    "overwrite, no fence", "overwrite, no barrier",
     "halves, no fence", "halves, no barrier", "halves, no wait", "hand_over, no fence",
     "hand_over, no barrier", "ring, given back too early", "phases, read too early",
 )  # fmt: skip

@@ -9,7 +9,7 @@
 #include "ptx/swizzle.cuh"
 
 #ifdef LOWBIT_HOST_MODEL
-#include "model/copy_engine.h"
+#include "model/tensor_box.h"
 #else
 #include <cuda.h>
 #include <cuda_runtime_api.h>

@@ -1,7 +1,7 @@
 // Order between CUDA threads, by the one that runs: of its own accesses and of its warp's view.
 #pragma once
 
-#include "machine.h"
+#include "running.h"
 
 namespace lowbit::cuda::model {
 

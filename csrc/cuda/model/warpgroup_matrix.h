@@ -4,8 +4,8 @@
 
 #include <map>
 
+#include "../ptx/swizzle.cuh"
 #include "barriers.h"
-#include "copy_engine.h"
 #include "number_formats.h"
 #include "product_registers.h"
 

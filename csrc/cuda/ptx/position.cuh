@@ -4,7 +4,7 @@
 #include "../platform.cuh"
 
 #ifdef LOWBIT_HOST_MODEL
-#include "../model/machine.h"
+#include "../model/running.h"
 #endif
 
 namespace lowbit::cuda {

@@ -1,5 +1,5 @@
-// Cases of the host model: what is ordered with asynchronous operations, and with phases of a
-// barrier. Each mistake here shows in every schedule.
+// Cases of the host model: what is ordered with asynchronous operations. Each mistake here shows in
+// every schedule.
 #pragma once
 
 #include "case.h"
@@ -46,6 +46,29 @@ void relay() {
   launch("relay", relay_kernel<kCase>, {1, kThreads}, nullptr, +out,
          static_cast<const uint32_t*>(in));
   for (uint32_t i = 0; i < 2 * kThreads; ++i) expect(out[i] == i, "relay");
+}
+
+// Every lane of a warp writes a word, one lane copies them out: the fence of a lane is for what
+// this lane wrote or what was ordered before it.
+template <Order kCase>
+LOWBIT_KERNEL(32)
+lanes_kernel(uint32_t* out) {
+  LOWBIT_SHARED_ARRAY(uint32_t, written, 32, 128);
+  const uint32_t t = thread_index();
+  written[t] = t;
+  if (kCase != Order::kNoFence || t == 0) fence_async_proxy();
+  if (kCase != Order::kNoBarrier) sync_warp();
+  if (t > 0) return;
+  bulk_copy_to_global(out, written, 128);
+  commit_bulk_stores();
+  wait_bulk_stores<0>();
+}
+
+template <Order kCase>
+void lanes() {
+  alignas(16) uint32_t out[32];
+  launch("lanes", lanes_kernel<kCase>, {1, 32}, nullptr, +out);
+  for (uint32_t i = 0; i < 32; ++i) expect(out[i] == i, "lanes");
 }
 
 // Threads write words that a copy overwrites, and read them before they let another come.
@@ -197,33 +220,13 @@ void ring() {
   expect_sums(out, 160, "ring");
 }
 
-// ---- phases ----
-
-// One warp writes behind the first phase; to read before the second is too early, also for a thread
-// that goes on so late that the writer has come to the second.
-template <Order kCase>
-LOWBIT_KERNEL(kThreads)
-phases_kernel(uint32_t* out) {
-  LOWBIT_SHARED_ARRAY(uint32_t, word, 1, 4);
-  const uint32_t t = thread_index();
-  sync_block();
-  if (t == 0) *word = 7;
-  if (kCase != Order::kTooEarly) sync_block();
-  if (t == 32) *out = *word;
-  if (kCase == Order::kTooEarly) sync_block();
-}
-
-template <Order kCase>
-void phases() {
-  uint32_t out = 0;
-  launch("phases", phases_kernel<kCase>, {1, kThreads}, nullptr, &out);
-  expect(out == 7, "phases");
-}
-
 const Cases kAsyncOrderCases = {
     {"relay", relay<Order::kRight>},
     {"relay, no fence", relay<Order::kNoFence>},
     {"relay, no wait", relay<Order::kNoWait>},
+    {"lanes", lanes<Order::kRight>},
+    {"lanes, no fence", lanes<Order::kNoFence>},
+    {"lanes, no barrier", lanes<Order::kNoBarrier>},
     {"overwrite", overwrite<Order::kRight>},
     {"overwrite, no fence", overwrite<Order::kNoFence>},
     {"overwrite, no barrier", overwrite<Order::kNoBarrier>},
@@ -236,8 +239,6 @@ const Cases kAsyncOrderCases = {
     {"hand_over, no barrier", halves<Order::kNoBarrier, 2>},
     {"ring", ring<Order::kRight>},
     {"ring, given back too early", ring<Order::kTooEarly>},
-    {"phases", phases<Order::kRight>},
-    {"phases, read too early", phases<Order::kTooEarly>},
 };
 
 }  // namespace

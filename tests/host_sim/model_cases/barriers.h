@@ -66,6 +66,29 @@ void one_away_in_each_block() {
   launch("away", away_kernel, {2, kThreads}, nullptr);
 }
 
+// One warp writes behind the first phase; to read before the second is too early, also for a thread
+// that goes on so late that the writer has come to the second.
+enum class Phase { kRight, kTooEarly };
+
+template <Phase kCase>
+LOWBIT_KERNEL(kThreads)
+phases_kernel(uint32_t* out) {
+  LOWBIT_SHARED_ARRAY(uint32_t, word, 1, 4);
+  const uint32_t t = thread_index();
+  sync_block();
+  if (t == 0) *word = 7;
+  if (kCase != Phase::kTooEarly) sync_block();
+  if (t == 32) *out = *word;
+  if (kCase == Phase::kTooEarly) sync_block();
+}
+
+template <Phase kCase>
+void phases() {
+  uint32_t out = 0;
+  launch("phases", phases_kernel<kCase>, {1, kThreads}, nullptr, &out);
+  expect(out == 7, "phases");
+}
+
 const Cases kBarrierCases = {
     {"reverse", reverse<Barrier::kRight>},
     {"reverse, barrier missing", reverse<Barrier::kMissing>},
@@ -75,6 +98,8 @@ const Cases kBarrierCases = {
     {"away, one in each block", one_away_in_each_block},
     {"hand_off", hand_off<Handoff::kRight>},
     {"hand_off, nobody reads", hand_off<Handoff::kNobodyReads>},
+    {"phases", phases<Phase::kRight>},
+    {"phases, read too early", phases<Phase::kTooEarly>},
 };
 
 }  // namespace
