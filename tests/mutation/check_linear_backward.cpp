@@ -52,16 +52,33 @@ struct Case {
 
   void run_pass(cpu::BackwardPass& pass) {
     const Bytes transposed(pass.padded_rows * f.n * 4);
+    pack(pass, transposed);
     pass.grad = reinterpret_cast<float*>(transposed.memory.get());
-    in_two_parts(panel_count(f) * ceil_div(pass.rows, cpu::kStripRows),
-                 [&](int64_t begin, int64_t end) { text::pack_grad(pass, begin, end); });
     in_two_parts(pass.spans * ceil_div(pass.rows, pass.block_rows),
                  [&](int64_t begin, int64_t end) { text::multiply_grad(pass, begin, end); });
   }
 
+  // In two parts with memory of their own: each word comes from one of them, and none from both.
+  void pack(cpu::BackwardPass& pass, const Bytes& transposed) {
+    const int64_t words = pass.padded_rows * f.n;
+    const Bytes others(words * 4);
+    Bytes const* memory[] = {&transposed, &others};
+    in_two_parts(panel_count(f) * ceil_div(pass.rows, cpu::kStripRows),
+                 [&, part = 0](int64_t begin, int64_t end) mutable {
+                   pass.grad = reinterpret_cast<float*>(memory[part++]->memory.get());
+                   text::pack_grad(pass, begin, end);
+                 });
+    auto* whole = reinterpret_cast<float*>(transposed.memory.get());
+    const auto* rest = reinterpret_cast<const float*>(others.memory.get());
+    for (int64_t i = 0; i < words; ++i) {  // grad has no NaN
+      if (std::isnan(whole[i]) == std::isnan(rest[i])) wrong_value("packed element %ld", i);
+      if (std::isnan(whole[i])) whole[i] = rest[i];
+    }
+  }
+
   // The later part first: what it has done must stay.
   template <typename Run>
-  void in_two_parts(int64_t tasks, const Run& run) {
+  void in_two_parts(int64_t tasks, Run run) {
     const int64_t middle = random.below(tasks + 1);
     dirty_stack();
     run(middle, tasks);

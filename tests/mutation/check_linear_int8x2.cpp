@@ -25,7 +25,8 @@ void choose_table(const Weight& weight, Random& random) {
   const int entries = 1 << weight.view.format.bits;
   const auto place = static_cast<size_t>(random.below(entries));
   const int64_t kind = random.below(8);
-  const int exponent = static_cast<int>(random.between(-18, 18));
+  const int64_t last = random.below(2) ? 16 : -16;  // among the powers of two that are tried
+  const auto exponent = static_cast<int>(random.below(2) ? last : random.between(-18, 18));
   for (int i = 0; i < entries; ++i) {
     float& number = weight.table[static_cast<size_t>(i)];
     const auto integer = static_cast<float>(random.between(-127, 127));
@@ -51,9 +52,10 @@ void choose_zeros(const Weight& weight, Random& random) {
 
 struct DrawX {
   Random& random;
-  int64_t kind = random.below(4);
+  int64_t kind = random.below(5);
   float operator()() const {
     const float number = random.real() - 1.0f;
+    if (kind == 3) return std::ldexp(number, 127);  // sums of few of them are infinite
     if (kind == 0) return random.below(3) ? 0.0f : number * 1e3f;  // chunks of zeros, peaks
     if (kind == 1 && random.below(200) == 0) return random.below(2) ? kInfinity : kNan;
     if (kind == 2 && random.below(2)) return std::ldexp(number < 0 ? -1.0f : 1.0f, -100);
@@ -176,6 +178,25 @@ float expected_sum(const Weight& weight, const Planes& planes, const WeightRow& 
   return sum;
 }
 
+// The offsets of a group, in memory of their own: a case has them in the midst of its scratch.
+void check_offsets(int bits, Random& random) {
+  const Weight weight(bits, random, kMost);
+  const WeightFormat& f = weight.view.format;
+  const int64_t panel = random.below(panel_count(f)), group = random.below(scale_columns(f));
+  const auto values = std::make_unique<text::PanelGroup>();
+  const Bytes memory(kPanelRows * 4);
+  const auto* offsets = reinterpret_cast<const float*>(memory.memory.get());
+  text::load_panel_group(weight.view, panel, group, *values);
+  text::offsets_of_zeros(weight.view, *values, reinterpret_cast<float*>(memory.memory.get()));
+  for (int64_t row = panel * kPanelRows; row < std::min(f.n, (panel + 1) * kPanelRows); ++row) {
+    const WeightRow w(weight, row);
+    const auto k = static_cast<size_t>(group * f.block_k);
+    const bool is_value = f.zero_kind == ZeroKind::kValue;
+    const float want = is_value ? w.zeros[k] : w.scales[k] * -w.zeros[k];
+    if (offsets[row % kPanelRows] != want) wrong_value("offset of row %ld", row);
+  }
+}
+
 void check_case(int bits, bool tiles, Random& random) {
   const Weight weight(bits, random, kMost);
   choose_table(weight, random);
@@ -199,6 +220,7 @@ int main(int argc, char** argv) {
   return check_seeds(argc, argv, [](uint64_t seed) {
     Random random{std::mt19937_64(seed)};
     for (int bits = 1; bits <= 8; ++bits) {
+      check_offsets(bits, random);
       for (bool tiles : {false, true}) check_case(bits, tiles, random);
     }
   });

@@ -33,6 +33,14 @@ KERNELS = {
         include=_EXAMPLES,
         seeds={"plain": 128, "asan": 16, "tsan": 4},
     ),
+    # How kernels are cut into blocks and tiles; this needs no model of CUDA.
+    "cuda_config": Program(
+        check="tests/mutation/check_config.cpp",
+        texts=("csrc/cuda/config.h", "examples/cuda/config.h"),
+        include=(*_EXAMPLES, "tests/host_sim"),
+        defines=(),
+        seeds={"plain": 64, "asan": 8},
+    ),
     # All instruction sets share these texts: the plain loops are enough.
     "cpu_decode_weight": Program(
         check="tests/mutation/check_decode_weight.cpp",
@@ -66,7 +74,7 @@ KERNELS = {
         ),
         include=_CPU,
         defines=("-DLOWBIT_SCALAR_ONLY",),
-        seeds={"plain": 64, "asan": 16},
+        seeds={"plain": 32, "asan": 8},
     ),
     "cpu_linear_int8x2": Program(
         check="tests/mutation/check_linear_int8x2.cpp",
@@ -76,28 +84,28 @@ KERNELS = {
             "csrc/cpu/linear_int8x2_pack.inl",
             "csrc/cpu/linear_int8x2_table.inl",
             "csrc/cpu/linear_panel.inl",
-            "csrc/cpu/linear_tiles.inl",
         ),
         include=_CPU,
         defines=("-DLOWBIT_SCALAR_ONLY",),
-        seeds={"plain": 64, "asan": 16},
+        seeds={"plain": 32, "asan": 8},
     ),
     "cpu_linear_bf16": Program(
         check="tests/mutation/check_linear_bf16.cpp",
         texts=(
             "csrc/cpu/linear_bf16.inl",
             "csrc/cpu/linear_bf16_amx.inl",
+            "csrc/cpu/linear_tiles.inl",
         ),
         include=_CPU,
         defines=("-DLOWBIT_SCALAR_ONLY",),
-        seeds={"plain": 64, "asan": 16},
+        seeds={"plain": 32, "asan": 8},
     ),
     "cpu_linear_backward": Program(
         check="tests/mutation/check_linear_backward.cpp",
         texts=("csrc/cpu/weight_only_linear_backward.inl",),
         include=_CPU,
         defines=("-DLOWBIT_SCALAR_ONLY",),
-        seeds={"plain": 64, "asan": 16},
+        seeds={"plain": 32, "asan": 8},
     ),
     "triton_dequantize_weight": TritonKernel("dequantize_weight"),
 }

@@ -47,8 +47,8 @@ struct LinearCase {
   const Weight& weight;
   const Panels panels{weight};
   const WeightFormat& f = weight.view.format;
-  // Now and then more than a square of tiles has.
-  int64_t m = random.between(1, random.below(3) ? 12 : 50);
+  // Now and then more than two squares of tiles have.
+  int64_t m = random.between(1, random.below(3) ? 12 : 70);
   int64_t x_stride = f.k + random.below(3);
   ElementType type = random_float_type(random);
   int64_t bias_stride = 1 + random.below(2);

@@ -24,7 +24,7 @@ using namespace scalar;
 
 // These hide what scalar.inl has.
 inline constexpr int kRegisters = 32;
-inline constexpr int kDotRows = 3;
+inline constexpr int kDotRows = 2;
 inline constexpr int kDotVectors = 2;
 
 // ---- bfloat16 ----
