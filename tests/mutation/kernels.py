@@ -87,7 +87,7 @@ KERNELS = {
         ),
         include=_CPU,
         defines=("-DLOWBIT_SCALAR_ONLY",),
-        seeds={"plain": 32, "asan": 8},
+        seeds={"plain": 64, "asan": 8},
     ),
     "cpu_linear_bf16": Program(
         check="tests/mutation/check_linear_bf16.cpp",
