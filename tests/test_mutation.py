@@ -49,8 +49,9 @@ def test_names_outlive_edits_elsewhere():
 
 def test_every_text_is_judged():
     judged = {text for kernel in KERNELS.values() for text in kernel.texts}
-    folders = {"csrc/cuda": "*.cuh", "examples/cuda": "*.cuh", "csrc/cpu": "*.inl"}
-    texts = [p for folder, names in folders.items() for p in (ROOT / folder).glob(names)]
+    folders = {"csrc/cuda": "cuh", "examples/cuda": "cuh", "csrc/cpu": "inl"}
+    texts = [p for folder, suffix in folders.items() for p in (ROOT / folder).glob(f"*.{suffix}")]
+    texts += [ROOT / folder / "config.h" for folder in ("csrc/cuda", "examples/cuda")]
     texts += [p for p in (ROOT / "triton_kernels").glob("*.py") if p.stem != "__init__"]
     assert {str(path.relative_to(ROOT)) for path in texts} == judged | set(NOT_JUDGED)
 
@@ -122,6 +123,14 @@ def test_stale_and_unproven_verdicts_are_told():
         in kills.disagreements(proven, {entry["id"]: ("k", "a < c -> true")})[0]
     )
     assert "not in a kernel's text" in kills.disagreements(proven, {})[0]
+
+
+def test_one_kernel_is_told_of_alone(table):
+    name, others = "vector_scale", [name for name in KERNELS if name != "vector_scale"]
+    own = kills.part(table, [name])
+    assert kills.disagreements(own, kills.every_mutant([name])) == []
+    assert own.keys().isdisjoint(kills.part(table, others))
+    assert kills.disagreements(own, kills.every_mutant(others)) != []
 
 
 class Judge:

@@ -48,8 +48,7 @@ void check_divisors(Random& random) {
       for (int64_t n : {multiple - 1, multiple, multiple + d - 1, int64_t{INT32_MAX}}) {
         if (n < 0 || n > INT32_MAX) continue;
         if (divisor.divide(static_cast<uint32_t>(n)) == n / d) continue;
-        std::printf("wrong value: %ld / %ld\n", n, d);
-        std::exit(1);
+        wrong_value("%ld / %ld", n, d);
       }
     }
   }
@@ -58,13 +57,10 @@ void check_divisors(Random& random) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const uint64_t first = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1;
-  const uint64_t count = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 100;
-  for (uint64_t seed = first; seed < first + count; ++seed) {
+  return check_seeds(argc, argv, [](uint64_t seed) {
     Random random{std::mt19937_64(seed)};
     cuda::model::settings.seed = seed;
     check_divisors(random);
     check_all<LOWBIT_CHECK_BITS>(random);
-  }
-  std::printf("%lu seeds ok\n", count);
+  });
 }

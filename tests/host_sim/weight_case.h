@@ -4,25 +4,20 @@
 #pragma once
 
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <random>
 #include <vector>
 
+#include "check_program.h"
 #include "weight_format.h"
 
 namespace lowbit::weight_case {
 
 using enum ElementType;
 
-struct Random {
-  std::mt19937_64 engine;
-  int64_t below(int64_t end) { return static_cast<int64_t>(engine() % static_cast<uint64_t>(end)); }
-  int64_t between(int64_t low, int64_t high) { return low + below(high - low + 1); }
-  float real() { return std::uniform_real_distribution<float>(0.5f, 2.0f)(engine); }
-};
+using check_program::check_seeds;
+using check_program::Random;
+using check_program::wrong_value;
 
 // Powers of two, which every element type holds exactly: 2^exponent as stored.
 struct Powers {
@@ -50,6 +45,11 @@ struct Powers {
                           : type == kFloat8E8M0 ? 127u + exponent
                                                 : 1u << exponent;
     std::memcpy(memory.get() + i * bytes(), &bits, static_cast<size_t>(bytes()));
+  }
+
+  void set(int64_t i, int exponent) {
+    exponents[static_cast<size_t>(i)] = exponent;
+    write(i, exponent);
   }
 
   float value(int64_t i) const { return std::ldexp(1.0f, exponents[static_cast<size_t>(i)]); }
@@ -86,8 +86,49 @@ inline uint32_t expected_bits(ElementType type, float w) {
   return (bits >> 16) + up;
 }
 
+inline float value_of_bits(ElementType type, uint32_t bits) {
+  if (type == kFloat16) {
+    _Float16 half;
+    std::memcpy(&half, &bits, 2);
+    return static_cast<float>(half);
+  }
+  if (type == kBFloat16) bits <<= 16;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+inline float rounded(ElementType type, float value) {
+  return value_of_bits(type, expected_bits(type, value));
+}
+
+inline ElementType random_float_type(Random& random) {
+  constexpr ElementType kTypes[] = {kFloat32, kFloat16, kBFloat16};
+  return kTypes[random.below(3)];
+}
+
+// Numbers as a float type holds them, in memory as long as they are.
+struct Stored {
+  ElementType type;
+  std::vector<float> numbers;
+  std::unique_ptr<uint8_t[]> memory;
+
+  template <typename Draw>
+  Stored(ElementType t, int64_t count, const Draw& draw) : type(t) {
+    const int64_t bytes = type == kFloat32 ? 4 : 2;
+    memory.reset(new uint8_t[static_cast<size_t>(count * bytes)]);
+    for (int64_t i = 0; i < count; ++i) {
+      const uint32_t bits = expected_bits(type, draw());
+      numbers.push_back(value_of_bits(type, bits));
+      std::memcpy(memory.get() + i * bytes, &bits, static_cast<size_t>(bytes));
+    }
+  }
+  float value(int64_t i) const { return numbers[static_cast<size_t>(i)]; }
+};
+
 struct Most {
   int64_t rows = 7, columns = 300;
+  bool crowds = true;  // now and then more runs than the model's largest grid has threads
 };
 
 // A random weight and the memory it lives in.
@@ -107,8 +148,7 @@ struct Weight {
   void choose_format(int bits, Random& random, Most most) {
     WeightFormat& f = view.format;
     f.bits = bits;
-    // Now and then more runs than the model's largest grid has threads, so that threads loop.
-    const bool many = random.below(256) == 0;
+    const bool many = random.below(256) == 0 && most.crowds;  // so that threads loop
     f.n = many ? random.between(5000, 6000) : random.between(1, most.rows);
     f.k = random.between(many ? 20 : 1, many || random.below(2) ? 40 : most.columns);
     f.block_n = random.between(1, f.n);
@@ -182,9 +222,8 @@ inline void compare(const Weight& weight, ElementType type, const uint8_t* out) 
     std::memcpy(&got, out + i * bytes, static_cast<size_t>(bytes));
     const uint32_t want = expected_bits(type, weight.expected(i / f.k, i % f.k));
     if (got == want) continue;
-    std::printf("wrong value: %d bits, n %ld, k %ld, row %ld, column %ld: got %x, expected %x\n",
-                f.bits, f.n, f.k, i / f.k, i % f.k, got, want);
-    std::exit(1);
+    wrong_value("%d bits, n %ld, k %ld, row %ld, column %ld: got %x, expected %x", f.bits, f.n, f.k,
+                i / f.k, i % f.k, got, want);
   }
 }
 

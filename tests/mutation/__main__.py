@@ -3,16 +3,24 @@
 import argparse
 import time
 
-from tests.mutation import kills
-from tests.mutation.kernels import KERNELS
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
-    parser.add_argument("--kernel", choices=KERNELS, action="append", help="default: all")
+    parser.add_argument(
+        "--kernel",
+        metavar="NAME",
+        action="append",
+        help="as in kernels.py; default: all",
+    )
     parser.add_argument("--record", action="store_true", help="judge anew and write the table")
     arguments = parser.parse_args()
+    # Imports torch, which takes longer than an answer about the arguments may.
+    from tests.mutation import kills
+    from tests.mutation.kernels import KERNELS
+
     names = arguments.kernel or list(KERNELS)
+    if unknown := [name for name in names if name not in KERNELS]:
+        parser.error(f"--kernel must be one of {', '.join(KERNELS)}, got {unknown[0]}")
     table = kills.load() if kills.TABLE.is_file() else {}
     start = time.monotonic()
 
@@ -24,7 +32,10 @@ def main() -> int:
         wrong = []
     else:
         wrong = kills.check([m.id for n in names for m in KERNELS[n].mutants()], table, report)
-    wrong += kills.disagreements(kills.load(), kills.every_mutant())
+    table = kills.load()
+    if arguments.kernel:
+        table = kills.part(table, names)
+    wrong += kills.disagreements(table, kills.every_mutant(names))
     print("\n".join(wrong) or "every mutant is killed or shown to be equivalent")
     return 1 if wrong else 0
 

@@ -17,9 +17,7 @@ namespace {
 constexpr Most kMost{.rows = 7, .columns = 1400};  // chunks have 512 columns
 
 void require(bool ok, const char* what, int64_t index) {
-  if (ok) return;
-  std::printf("wrong value: %s %ld\n", what, index);
-  std::exit(1);
+  if (!ok) wrong_value("%s %ld", what, index);
 }
 
 // Elements to fp32 and back: neither side is touched beyond what the text says.
@@ -74,9 +72,7 @@ void check_decode(int bits, Random& random) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const uint64_t first = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1;
-  const uint64_t count = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 100;
-  for (uint64_t seed = first; seed < first + count; ++seed) {
+  return check_seeds(argc, argv, [](uint64_t seed) {
     Random random{std::mt19937_64(seed)};
     for (ElementType from : {kFloat32, kFloat16, kBFloat16, kFloat8E4M3, kFloat8E8M0, kUInt8}) {
       for (ElementType to : {kFloat32, kFloat16, kBFloat16}) check_runs(from, to, random);
@@ -87,6 +83,5 @@ int main(int argc, char** argv) {
         check_decode(bits, random);
       }
     }
-  }
-  std::printf("%lu seeds ok\n", count);
+  });
 }

@@ -19,26 +19,19 @@ namespace {
 constexpr float kUntouched = 12345.5f;  // no sum of integers
 
 struct Matrix {
-  cpu::DenseView view{};
-  std::vector<float> numbers;
-  std::unique_ptr<uint8_t[]> memory;
+  ElementType type;
+  int64_t stride;
+  Stored stored;
+  cpu::DenseView view;
 
-  Matrix(int64_t rows, int64_t columns, Random& random) {
-    constexpr ElementType kTypes[] = {kFloat32, kFloat16, kBFloat16};
-    const ElementType type = kTypes[random.below(3)];
-    const int64_t stride = columns + random.below(3), bytes = type == kFloat32 ? 4 : 2;
-    const int64_t count = (rows - 1) * stride + columns;
-    memory.reset(new uint8_t[static_cast<size_t>(count * bytes)]);
-    for (int64_t i = 0; i < count; ++i) {
-      numbers.push_back(static_cast<float>(random.between(-3, 3)));
-      const uint32_t bits = expected_bits(type, numbers.back());
-      std::memcpy(memory.get() + i * bytes, &bits, static_cast<size_t>(bytes));
-    }
-    view = {memory.get(), rows, columns, stride, type};
-  }
-  float at(int64_t row, int64_t column) const {
-    return numbers[static_cast<size_t>(row * view.stride + column)];
-  }
+  Matrix(int64_t rows, int64_t columns, Random& random)
+      : type(random_float_type(random)),
+        stride(columns + random.below(3)),
+        stored(type, (rows - 1) * stride + columns,
+               [&] { return static_cast<float>(random.between(-3, 3)); }),
+        view{stored.memory.get(), rows, columns, stride, type} {}
+
+  float at(int64_t row, int64_t column) const { return stored.value(row * stride + column); }
 };
 
 // As long as it must be, so that AddressSanitizer sees what goes beyond.
@@ -51,9 +44,8 @@ struct Floats {
 
 void require(const char* what, int64_t row, int64_t column, float got, float want) {
   if (got == want) return;
-  std::printf("wrong value: %s, row %ld, column %ld: got %g, expected %g\n", what, row, column,
+  wrong_value("%s, row %ld, column %ld: got %g, expected %g", what, row, column,
               static_cast<double>(got), static_cast<double>(want));
-  std::exit(1);
 }
 
 struct Case {
@@ -128,11 +120,8 @@ struct Case {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const uint64_t first = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1;
-  const uint64_t count = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 100;
-  for (uint64_t seed = first; seed < first + count; ++seed) {
+  return check_seeds(argc, argv, [](uint64_t seed) {
     Random random{std::mt19937_64(seed)};
     Case{random}.check();
-  }
-  std::printf("%lu seeds ok\n", count);
+  });
 }

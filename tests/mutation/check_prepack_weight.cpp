@@ -1,7 +1,7 @@
 // Random codes to panels and back through the CPU text, at the level of plain loops. Both layouts
 // are written a second time, code by code. Arguments: first seed, number of seeds.
 #include "cpu/simd.h"
-#include "weight_case.h"
+#include "panel_case.h"
 
 namespace lowbit::cpu::scalar {
 #include "cpu/prepack_weight.inl"
@@ -15,50 +15,6 @@ namespace {
 
 constexpr Most kMost{.rows = 150, .columns = 200};  // panels have 64 rows
 constexpr uint32_t kUntouched = 0x55555555;
-
-struct Codes {
-  const Weight& weight;
-
-  // 0 outside of the weight, and behind the group that ends at `stop`.
-  uint32_t at(int64_t row, int64_t column, int64_t stop) const {
-    const WeightFormat& f = weight.view.format;
-    if (row >= f.n || column >= stop) return 0;
-    const uint32_t* words = weight.qweight.get() + row * weight.view.qweight_stride;
-    return expected_code(words, f.bits, f.k, column);
-  }
-};
-
-// Groups, units of a group, planes of a unit, words of a plane, rows; in a word the field f of byte
-// i is column 4 f + i.
-std::vector<uint32_t> expected_panels(const Weight& weight) {
-  const WeightFormat& f = weight.view.format;
-  const Codes codes{weight};
-  std::vector<uint32_t> panels;
-  for (int64_t first = 0; first < f.n; first += kPanelRows) {
-    for (int64_t group = 0; group < f.k; group += f.block_k) {
-      const int64_t stop = std::min(group + f.block_k, f.k);
-      for (int64_t unit = group; unit < stop; unit += unit_columns(f.bits)) {
-        int place = 0;
-        for (int width : {8, 4, 2, 1}) {
-          if (!(f.bits & width)) continue;
-          for (int64_t begin = unit; begin < unit + unit_columns(f.bits); begin += 32 / width) {
-            for (int64_t row = first; row < first + kPanelRows; ++row) {
-              uint32_t word = 0;
-              for (int j = 0; j < 32 / width; ++j) {
-                const uint32_t field =
-                    codes.at(row, begin + j, stop) >> place & ((1u << width) - 1);
-                word |= field << (j % 4 * 8 + j / 4 * width);
-              }
-              panels.push_back(word);
-            }
-          }
-          place += width;
-        }
-      }
-    }
-  }
-  return panels;
-}
 
 // Dense rows of planes, with zeros behind the codes.
 std::vector<uint32_t> expected_rows(const Weight& weight) {
@@ -88,10 +44,8 @@ void compare(const char* what, const WeightFormat& f, const int32_t* got,
     const auto word = static_cast<uint32_t>(got[i]);
     const uint32_t wanted = i < end ? want[static_cast<size_t>(i)] : kUntouched;
     if (word == wanted) continue;
-    std::printf(
-        "wrong value: %s, %d bits, n %ld, k %ld, block_k %ld, word %ld: got %x, expected %x\n",
-        what, f.bits, f.n, f.k, f.block_k, i, word, wanted);
-    std::exit(1);
+    wrong_value("%s, %d bits, n %ld, k %ld, block_k %ld, word %ld: got %x, expected %x", what,
+                f.bits, f.n, f.k, f.block_k, i, word, wanted);
   }
 }
 
@@ -127,11 +81,8 @@ void check_case(int bits, Random& random) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const uint64_t first = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1;
-  const uint64_t count = argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 100;
-  for (uint64_t seed = first; seed < first + count; ++seed) {
+  return check_seeds(argc, argv, [](uint64_t seed) {
     Random random{std::mt19937_64(seed)};
     for (int bits = 1; bits <= 8; ++bits) check_case(bits, random);
-  }
-  std::printf("%lu seeds ok\n", count);
+  });
 }

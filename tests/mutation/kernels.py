@@ -33,6 +33,14 @@ KERNELS = {
         include=_EXAMPLES,
         seeds={"plain": 128, "asan": 16, "tsan": 4},
     ),
+    # How kernels are cut into blocks and tiles; this needs no model of CUDA.
+    "cuda_config": Program(
+        check="tests/mutation/check_config.cpp",
+        texts=("csrc/cuda/config.h", "examples/cuda/config.h"),
+        include=(*_EXAMPLES, "tests/host_sim"),
+        defines=(),
+        seeds={"plain": 64, "asan": 8},
+    ),
     # All instruction sets share these texts: the plain loops are enough.
     "cpu_decode_weight": Program(
         check="tests/mutation/check_decode_weight.cpp",
@@ -55,13 +63,56 @@ KERNELS = {
         defines=("-DLOWBIT_SCALAR_ONLY",),
         seeds={"plain": 256, "asan": 64},
     ),
+    # Register tiles, dot products and tiles as plain loops (tests/mutation/plain.h): every machine
+    # judges the texts of AVX-512 and AMX too.
+    "cpu_linear_exact": Program(
+        check="tests/mutation/check_linear_exact.cpp",
+        texts=(
+            "csrc/cpu/dot_tile.inl",
+            "csrc/cpu/linear_exact.inl",
+            "csrc/cpu/panel.inl",
+        ),
+        include=_CPU,
+        defines=("-DLOWBIT_SCALAR_ONLY",),
+        seeds={"plain": 32, "asan": 8},
+    ),
+    "cpu_linear_int8x2": Program(
+        check="tests/mutation/check_linear_int8x2.cpp",
+        texts=(
+            "csrc/cpu/linear_int8x2.inl",
+            "csrc/cpu/linear_int8x2_amx.inl",
+            "csrc/cpu/linear_int8x2_pack.inl",
+            "csrc/cpu/linear_int8x2_table.inl",
+            "csrc/cpu/linear_panel.inl",
+        ),
+        include=_CPU,
+        defines=("-DLOWBIT_SCALAR_ONLY",),
+        seeds={"plain": 64, "asan": 8},
+    ),
+    "cpu_linear_bf16": Program(
+        check="tests/mutation/check_linear_bf16.cpp",
+        texts=(
+            "csrc/cpu/linear_bf16.inl",
+            "csrc/cpu/linear_bf16_amx.inl",
+            "csrc/cpu/linear_tiles.inl",
+        ),
+        include=_CPU,
+        defines=("-DLOWBIT_SCALAR_ONLY",),
+        seeds={"plain": 32, "asan": 8},
+    ),
+    "cpu_linear_backward": Program(
+        check="tests/mutation/check_linear_backward.cpp",
+        texts=("csrc/cpu/weight_only_linear_backward.inl",),
+        include=_CPU,
+        defines=("-DLOWBIT_SCALAR_ONLY",),
+        seeds={"plain": 32, "asan": 8},
+    ),
     "triton_dequantize_weight": TritonKernel("dequantize_weight"),
 }
 
 # Texts whose mutants nothing judges, and why.
 _VALUES = "numbers one by one: no order, no bounds; the kernels' values test it"
 _PROBE = "measures the machine: its results are speeds"
-_NO_PROGRAM = "only the library runs it, a minute's build; tests/test_weight_only_linear*.py do"
 NOT_JUDGED = {
     "csrc/cuda/conversions.cuh": _VALUES,
     "csrc/cuda/elements.cuh": _VALUES,
@@ -69,13 +120,5 @@ NOT_JUDGED = {
     "csrc/cuda/platform.cuh": "macros only",
     "csrc/cuda/launch.cuh": "runs on the host: tests/test_host_model.py has its refusals",
     "csrc/cuda/tensor_map.cuh": "runs on the host: kernels only see what it made",
-    **{
-        f"csrc/cpu/{name}.inl": _NO_PROGRAM
-        for name in (
-            "dot_tile", "linear_bf16", "linear_bf16_amx", "linear_exact", "linear_int8x2",
-            "linear_int8x2_amx", "linear_int8x2_pack", "linear_int8x2_table", "linear_panel",
-            "linear_tiles", "panel", "weight_only_linear_backward",
-        )
-    },
     **{f"csrc/cpu/{name}.inl": _PROBE for name in ("probe", "probe_bf16", "probe_tiles")},
-}  # fmt: skip
+}

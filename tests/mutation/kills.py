@@ -30,9 +30,15 @@ def _natural(id: str) -> tuple:
     return place, int(number)
 
 
-def every_mutant() -> dict[str, tuple[str, str]]:
-    """Id -> (kernel, what it changes)."""
-    return {m.id: (name, m.what) for name, k in KERNELS.items() for m in k.mutants()}
+def every_mutant(names: Iterable[str] | None = None) -> dict[str, tuple[str, str]]:
+    """Id -> (kernel, what it changes), of these kernels or of all."""
+    return {m.id: (name, m.what) for name in names or KERNELS for m in KERNELS[name].mutants()}
+
+
+def part(table: dict[str, dict], names: Iterable[str]) -> dict[str, dict]:
+    """What the table says of the texts of these kernels."""
+    texts = {text for name in names for text in KERNELS[name].texts}
+    return {id: entry for id, entry in table.items() if id.partition(":")[0] in texts}
 
 
 def kill_of(entry: dict) -> Kill | None:
