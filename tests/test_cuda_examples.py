@@ -153,7 +153,7 @@ MISTAKES = {
         "parity of empty not turned": (SM90, "at.parity ^ 1);", "at.parity);", "plain", DEADLOCK),
         "parity never turns": (SM90, "parity ^= 1;", "", "plain", "must not exceed those"),
         "bytes of B not announced": (SM90, "Tile::kStageBytesA + Tile::kStageBytesB);",
-            "Tile::kStageBytesA);", "plain", WRONG),
+            "Tile::kStageBytesA);", "plain", DEADLOCK),
         "16 bytes too many announced": (SM90, "Tile::kStageBytesA + Tile::kStageBytesB);",
             "Tile::kStageBytesA + Tile::kStageBytesB + 16);", "plain", DEADLOCK),
         "arrivals of half the warps": (SM90, "4 * Tile::kConsumers)", "2 * Tile::kConsumers)",
