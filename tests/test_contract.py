@@ -176,8 +176,8 @@ FORMAT = [
     ("block_k -5", field(5, -5), "format must have block_k in 1..2147483647, got -5"),
     ("zero_kind 4", field(6, 4), "format must have zero_kind in 0..3, got 4"),
     ("zero_kind -1", field(6, -1), "format must have zero_kind in 0..3, got -1"),
-    ("layout 2", field(7, 2), "format must have layout in 0..1, got 2"),
-    ("layout -1", field(7, -1), "format must have layout in 0..1, got -1"),
+    ("layout 3", field(7, 3), "format must have layout in 0..2, got 3"),
+    ("layout -1", field(7, -1), "format must have layout in 0..2, got -1"),
     ("short", lambda fmt: list(fmt)[:4], "format must have 8 fields, got 4"),
     ("long", lambda fmt: [*fmt, 0], "format must have 8 fields, got 9"),
     ("none", lambda fmt: [], "format must have 8 fields, got 0"),
@@ -217,15 +217,20 @@ COLUMNS_FIRST = lambda t: t.t().contiguous().t()  # noqa: E731
 ROWS = [
     ("qweight", COLUMNS_FIRST, "qweight must have unit stride along its last"),
     ("format", field(7, 1), "qweight must have shape ["),
+    ("format", field(7, 2), "qweight must have shape ["),
 ]
 OWN = {
     "prepack_weight": [
         ROWS[0],
         ("format", field(7, 1), "format must have the layout canonical, got panels"),
+        ("format", field(7, 2), "format must have the layout canonical, got fragments"),
+        ("layout", lambda layout: 0, "layout must be in 1..2, got 0"),
+        ("layout", lambda layout: 3, "layout must be in 1..2, got 3"),
+        ("layout", lambda layout: -1, "layout must be in 1..2, got -1"),
     ],
     "unpack_weight": [
         ("qweight", COLUMNS_FIRST, "qweight must be contiguous, got strides [1, "),
-        ("format", field(7, 0), "format must have the layout panels, got canonical"),
+        ("format", field(7, 0), "format must have the layout panels or fragments, got canonical"),
     ],
     "weight_only_linear": [
         *ROWS,

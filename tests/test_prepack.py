@@ -318,8 +318,8 @@ REFUSED = {
     "QuantizedWeight: zeros must have shape [3, 3, 64], got [3, 3, 63]": (
         lambda: rebuilt(zeros=P.zeros[..., :63])
     ),
-    "QuantizedWeight: format must have layout in 0..1, got 2": (
-        lambda: rebuilt(format=P.format._replace(layout=2))
+    "QuantizedWeight: format must have layout in 0..2, got 3": (
+        lambda: rebuilt(format=P.format._replace(layout=3))
     ),
     "slice_columns: format must have the layout canonical, got panels; slice unpack(weight)": (
         lambda: P.slice_columns(0, 32)
@@ -335,7 +335,7 @@ def test_refusals(text):
 
 
 def test_tensors_without_data():
-    meta = prepack(Q.to("meta"))
+    meta = prepack(Q.to("meta"), "panels")
     assert meta.format == P.format and meta.device.type == "meta"
     assert [t.shape for t in meta.tensors if t is not None] == [
         t.shape for t in P.tensors if t is not None

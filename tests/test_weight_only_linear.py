@@ -400,17 +400,24 @@ def test_the_check_catches(bug, monkeypatch):
 def test_the_fastest_layout_is_that_of_kernels_that_run_here(monkeypatch):
     linear = registry.OPS[OP]
     rows = [Kernel("reference", {}, "the definition")]
-    for row, layouts in (("cpu", ("canonical", "panels")), ("cuda", ("canonical",))):
-        rows.insert(0, Kernel(row, {"layout": layouts}, "test"))
+    rows.insert(0, Kernel("triton", {"layout": ("canonical",)}, "test"))
+    rows.insert(0, Kernel("cpu", {"layout": ("canonical", "panels")}, "test"))
+    fragments = {"layout": ("fragments",), "element": ("uint4",), "zeros": ("none", "code")}
+    rows.insert(0, Kernel("cuda", fragments, "test"))
     monkeypatch.setattr(linear, "rows", rows)
-    missing = {"cpu": None, "cuda": None}
+    missing = dict.fromkeys(("cpu", "cuda", "triton"))
     for name in missing:
         backend = dataclasses.replace(
             registry.BACKENDS[name], missing=lambda device, name=name: missing[name]
         )
         monkeypatch.setitem(registry.BACKENDS, name, backend)
+    _, weight, _ = make()
+    others = [make(bits=3)[1], make(symmetric=True)[1]]
     cpu, cuda, meta = (torch.device(kind) for kind in ("cpu", "cuda", "meta"))
-    assert fastest_layout(cpu) == "panels"
-    assert fastest_layout(cuda) == fastest_layout(meta) == "canonical"
-    missing["cpu"] = "it was not built"
-    assert fastest_layout(cpu) == "canonical"
+    assert [fastest_layout(cpu, w) for w in (weight, *others)] == ["panels"] * 3
+    assert (
+        fastest_layout(cuda, weight) == "fragments" and fastest_layout(meta, weight) == "canonical"
+    )
+    assert [fastest_layout(cuda, w) for w in others] == ["canonical"] * 2
+    missing["cpu"] = missing["cuda"] = "it was not built"
+    assert fastest_layout(cpu, weight) == fastest_layout(cuda, weight) == "canonical"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lowbit import registry
 from lowbit.bench.cases import CASES
 from lowbit.bench.check import check
-from lowbit.bench.weight_specs import in_panels
+from lowbit.bench.weight_specs import in_layout
 from lowbit.ops.dequantize_weight import OUT_DTYPES
 from tests.properties import draw_weight
 from tests.weight_cases import assert_same_bits, random_weight
@@ -67,6 +67,6 @@ def test_calls_from_anywhere_are_checked():
             kernel(*given, out)
     with pytest.raises(TypeError, match="dequantize_weight: out must be float32, got float16"):
         kernel(*given, torch.empty(4, 64, dtype=torch.float16))
-    panels = in_panels(weight)
+    panels = in_layout(weight, "panels")
     with pytest.raises(ValueError, match="format must have the layout canonical, got panels"):
         kernel(*panels.tensors, panels.format, torch.float32, torch.empty(4, 64))

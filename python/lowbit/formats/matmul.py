@@ -16,7 +16,7 @@ def matmul_in_mode(
 ) -> torch.Tensor:
     """float32 [..., N]: x[..., K] times the transposed weight, not yet rounded to x's dtype.
 
-    tensors: (qweight, scales, zeros, table, s0) in either layout. mode: an index into MODES.
+    tensors: (qweight, scales, zeros, table, s0) in any layout. mode: an index into MODES.
     permutation: int32[K] or None; stored column j multiplies x[..., permutation[j]].
     """
     if permutation is not None:

@@ -19,7 +19,9 @@ from lowbit.formats.matmul import matmul_in_mode
 from lowbit.formats.memory import may_overlap
 from lowbit.formats.numerics import EXACT, MODES, default_mode, matmul_float32, mode_id
 from lowbit.formats.weight_format import (
+    CANONICAL,
     EVERY_WEIGHT,
+    LAYOUTS,
     SCHEMA,
     WeightFormat,
     check_permutation,
@@ -200,6 +202,7 @@ OP.add_kernel(
         {
             "dtype": X_DTYPES,
             **EVERY_WEIGHT,
+            "layout": ("canonical", "panels"),
             "mode": MODES,
             "permuted": (False, True),
             "low_rank": (False, True),
@@ -211,14 +214,20 @@ _forward = OP.overload
 _forward_out = OP.out_overload
 
 
-def fastest_layout(device: torch.device) -> str:
-    """The layout that the kernels which run here for a device read fastest."""
+def fastest_layout(device: torch.device, qweight: QuantizedWeight) -> str:
+    """The layout in which the kernels that run here for a device read the weight fastest."""
+    kind = weight_kind(qweight.scales, qweight.table, qweight.format)
+    given = dict(zip(("element", "zeros", "scales"), kind, strict=False))
     for row in OP.rows:
         backend = registry.BACKENDS[row.backend]
         own = backend.device == device.type and backend.rank >= 0
-        if own and backend.missing(device) is None and "panels" in row.covers["layout"]:
-            return "panels"
-    return "canonical"
+        if not own or backend.missing(device) is not None:
+            continue
+        if all(value in row.covers.get(field, (value,)) for field, value in given.items()):
+            # Who packs codes for a kernel that reads them canonical too gains by it.
+            packed = (name for name in row.covers["layout"] if name != LAYOUTS[CANONICAL])
+            return next(packed, LAYOUTS[CANONICAL])
+    return LAYOUTS[CANONICAL]
 
 
 def weight_only_linear(

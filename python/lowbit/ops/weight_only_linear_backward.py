@@ -89,7 +89,9 @@ def _dequantize_rows(tensors, fmt: WeightFormat, start: int, stop: int) -> torch
 OP = registry.Op(NAME, INPUTS, check=check, allocate=allocate, reference=reference, problem=problem)
 OP.add_kernel(
     registry.Kernel(
-        "cpu", {"dtype": GRAD_DTYPES, **EVERY_WEIGHT}, "measured on Intel Xeon (AVX-512)"
+        "cpu",
+        {"dtype": GRAD_DTYPES, **EVERY_WEIGHT, "layout": ("canonical", "panels")},
+        "measured on Intel Xeon (AVX-512)",
     )
 )
 _backward = OP.overload
