@@ -253,9 +253,9 @@ OWN = {
         ("low_rank_a", lambda t: t.double(), "low_rank_a must be float32, got float64"),
         ("low_rank_b", lambda t: t.half(), "low_rank_b must be float32, got float16"),
         ("low_rank_b", lambda t: t.to("meta"), "low_rank_b must be on cpu, got meta; move all"),
-        ("numerics", lambda m: 4, "numerics must be in 0..3, got 4"),
-        ("numerics", lambda m: -1, "numerics must be in 0..3, got -1"),
-        ("numerics", lambda m: HUGE, f"numerics must be in 0..3, got {HUGE}"),
+        ("numerics", lambda m: 5, "numerics must be in 0..4, got 5"),
+        ("numerics", lambda m: -1, "numerics must be in 0..4, got -1"),
+        ("numerics", lambda m: HUGE, f"numerics must be in 0..4, got {HUGE}"),
     ],
     "dequantize_weight": [
         *ROWS,

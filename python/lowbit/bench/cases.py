@@ -308,6 +308,31 @@ def _modes() -> list[Case]:
     return cases
 
 
+def _dense() -> list[Case]:
+    """Formats in the mode dense, and in fragments in the modes of 16-bit operands."""
+    halves = (torch.float16, torch.bfloat16)
+    cases = [
+        Case(LINEAR, weight, dtype=dtype, mode="dense")
+        for weight, dtype in zip(_formats()[::2], itertools.cycle(halves), strict=False)
+    ]
+    cases += [
+        Case(LINEAR, dataclasses.replace(weight, layout="panels"), dtype=dtype, mode="dense")
+        for weight, dtype in zip(_formats()[1::3], itertools.cycle(X_DTYPES), strict=False)
+    ]
+    cases += [
+        Case(LINEAR, WeightSpec(table=table, zeros="midpoint"), dtype=dtype, mode=mode)
+        for table in ("nf4", "e2m1")
+        for mode, dtype in (("fp16", torch.float32), *(("dense", dtype) for dtype in halves))
+    ]
+    modes = itertools.cycle(itertools.product(("dense", "fp16", "bf16"), halves))
+    fragments = _formats() + _shapes() + _cuts()
+    cases += [
+        Case(LINEAR, dataclasses.replace(weight, layout="fragments"), dtype=dtype, mode=mode)
+        for weight, (mode, dtype) in zip(fragments, modes, strict=False)
+    ]
+    return cases
+
+
 def _gradients() -> list[Case]:
     """Every weight in panels; weights of several panels with many rows of grad; tall blocks."""
     change = dataclasses.replace
@@ -382,7 +407,7 @@ def _mixed(op: str, count: int) -> list[Case]:
 def _linear_cases(op: str) -> tuple[Case, ...]:
     cases = [Case(op, w) for w in WEIGHTS]
     cases += [Case(op, w, rows=(1,), dtype=torch.bfloat16) for w in _formats()[::3]]
-    cases += _modes() + _addends() if op == LINEAR else _gradients()
+    cases += _modes() + _dense() + _addends() if op == LINEAR else _gradients()
     return tuple(dict.fromkeys(cases + _inputs(op) + _mixed(op, 60)))
 
 

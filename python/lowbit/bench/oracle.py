@@ -14,7 +14,7 @@ import torch
 
 from lowbit import registry
 from lowbit.formats.int8x2 import CHUNK
-from lowbit.formats.numerics import BF16, INT8X2, round_operand
+from lowbit.formats.numerics import BF16, DENSE, INT8X2, round_operand
 from lowbit.formats.packing import PLANE_WIDTHS, plane_words
 from lowbit.formats.weight_format import LAYOUTS, ZERO_KINDS, WeightFormat, dequantize_parts
 from lowbit.ops.weight_only_linear import Arguments
@@ -157,6 +157,8 @@ def _expected_linear(*args: Any) -> Expected:
         tensors[3] = _table_of_mode(a.table, a.numerics)
     w = dequantize_parts(*tensors, WeightFormat(*a.format))
     true_w = w if a.numerics != INT8X2 else dequantize_parts(*args[1:6], WeightFormat(*a.format))
+    if a.numerics == DENSE:
+        w = w.to(a.x.dtype).float()
     x = a.x if a.permutation is None else a.x[..., a.permutation.long()]
     true_x, x = _x_of_mode(x, a.numerics, WeightFormat(*a.format))
     oracle = torch.matmul(true_x.double(), true_w.double().t())
@@ -169,9 +171,10 @@ def _expected_linear(*args: Any) -> Expected:
         oracle, plain = oracle + a.bias.double(), plain + a.bias.float()
     fixed = a.numerics == INT8X2 and a.low_rank_a is None
     bits = _reference(args) if fixed else None
-    # bf16 kernels multiply zeros apart from codes: inf - inf may come out.
+    # bf16 kernels multiply zeros apart from codes: inf - inf may come out. In dense the rounded
+    # weight may be zero or infinite, which kernels that do not round it need not see.
     has_zeros = ZERO_KINDS[WeightFormat(*a.format).zero_kind] != "none"
-    any_nonfinite = a.numerics == BF16 and has_zeros
+    any_nonfinite = a.numerics == DENSE or (a.numerics == BF16 and has_zeros)
     return Expected(oracle, plain.to(a.x.dtype), bits, any_nonfinite)
 
 
@@ -188,7 +191,8 @@ def _x_of_mode(x: torch.Tensor, mode: int, fmt: WeightFormat) -> tuple[torch.Ten
     """(x of the oracle, x of plain torch), both float32.
 
     bf16 and fp16 round x by their definition, so the oracle has the rounded x. The rounding of
-    int8x2 is an error of the mode: only plain torch has it, and the bound is twice that error.
+    int8x2 is an error of the mode: only plain torch has it, and the bound is twice that error. So
+    it is with the weight in dense.
     """
     if mode != INT8X2:
         x = round_operand(x, mode)
@@ -205,11 +209,9 @@ def _x_of_mode(x: torch.Tensor, mode: int, fmt: WeightFormat) -> tuple[torch.Ten
 
 
 def _table_of_mode(table: torch.Tensor, mode: int) -> torch.Tensor:
-    """The table as the mode reads it: bf16 and int8x2 round what they cannot hold."""
-    if mode == BF16:
-        return round_operand(table, mode)
+    """The table as the mode reads it: rounded where the mode cannot hold it."""
     if mode != INT8X2:
-        return table
+        return round_operand(table, mode)
     step = table.abs().max() / 16256
     return torch.round(table / step) * step if step > 0 else table
 

@@ -17,7 +17,14 @@ from lowbit.errors import (
 )
 from lowbit.formats.matmul import matmul_in_mode
 from lowbit.formats.memory import may_overlap
-from lowbit.formats.numerics import EXACT, MODES, default_mode, matmul_float32, mode_id
+from lowbit.formats.numerics import (
+    EXACT,
+    MODES,
+    default_mode,
+    matmul_float32,
+    mode_id,
+    operand_dtype,
+)
 from lowbit.formats.weight_format import (
     CANONICAL,
     EVERY_WEIGHT,
@@ -69,6 +76,7 @@ class Problem(NamedTuple):
     scales: torch.dtype
     layout: str
     mode: str
+    operands: torch.dtype
     permuted: bool
     low_rank: bool
 
@@ -77,7 +85,8 @@ def problem(*args) -> Problem:
     a = Arguments(*args)
     kind = weight_kind(a.scales, a.table, a.format)
     extras = a.permutation is not None, a.low_rank_a is not None
-    return Problem(a.x.device, a.x.dtype, *kind, MODES[a.numerics], *extras)
+    operands = operand_dtype(a.numerics, a.x.dtype, a.table is not None)
+    return Problem(a.x.device, a.x.dtype, *kind, MODES[a.numerics], operands, *extras)
 
 
 def check(*args) -> None:
@@ -246,12 +255,14 @@ def weight_only_linear(
     float32, any strides, r = 0 allowed; its term is computed in float32 and x is not rounded for
     it. All is added in float32 and rounded once.
     mode: the numeric mode (docs/numerics.md): "int8x2" (the default for float32 and float16 x on
-    the CPU), "bf16" (the default for bfloat16 x there), "exact" (the default elsewhere) or "fp16".
+    the CPU), "bf16" (the default for bfloat16 x there), "dense" (the default for float16 and
+    bfloat16 x on CUDA devices), "exact" (the default elsewhere) or "fp16".
     out: contiguous, [..., N], x's dtype; it is written and returned, and takes no part in autograd.
 
     Differentiable in x, bias, A and B, in reverse mode (NotImplementedError in forward mode); also
     under torch.func. Under autocast those four are cast as torch's linear casts its arguments.
-    Row i of y does not depend on the number of rows on native CPU kernels, bit for bit.
+    Row i of y does not depend on the number of rows on native CPU kernels, nor on native CUDA
+    kernels in other modes than "dense", bit for bit.
     Raises TypeError or ValueError with one sentence on arguments that do not fit; nothing is
     written then.
     """
