@@ -73,10 +73,12 @@ CHECKABLE = [s for s in SAMPLES if s[1].weight.scales.itemsize > 1]
 @pytest.mark.parametrize(("op", "case"), CHECKABLE, ids=str)
 def test_opcheck(op, case):
     args, definition = case.make(), registry.OPS[op]
-    torch.library.opcheck(definition.overload, args, test_utils=CHECKS)
-    torch.library.opcheck(
-        definition.out_overload, (*args, *outputs_of(op, args)), test_utils=CHECKS
-    )
+    # No kernel of the CPU reads fragments: a slow path, which strict mode refuses.
+    with registry.use_backend("reference" if case.weight.layout == "fragments" else None):
+        torch.library.opcheck(definition.overload, args, test_utils=CHECKS)
+        torch.library.opcheck(
+            definition.out_overload, (*args, *outputs_of(op, args)), test_utils=CHECKS
+        )
 
 
 @pytest.mark.parametrize(("op", "backend"), KERNELS)

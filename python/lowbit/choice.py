@@ -16,16 +16,16 @@ class Kernel:
     backend: str
     covers: Mapping[str, Container]
     evidence: str  # "modelled", "compiled", "measured on <machine>", as in the support table
-    # What the kernel is there for, in the manner of `covers`. Who asks for anything else misses
-    # nothing fast: there is no warning.
+    # What the device's users should have a kernel for, in the manner of `covers`: who asks for
+    # anything else is not warned of a slower path.
     made_for: Mapping[str, Container] = dataclasses.field(default_factory=dict)
 
     def decline(self, problem: Any) -> str | None:
         """Why the row does not cover the problem; None if it does."""
-        return _outside(self.made_for, problem) or _outside(self.covers, problem)
+        return _outside(self.covers, problem)
 
     def is_made_for(self, problem: Any) -> bool:
-        """Whether the problem is of the kind that the kernel is there for."""
+        """Whether it is a slower path when a problem goes to another kernel than this one."""
         return _outside(self.made_for, problem) is None
 
 
