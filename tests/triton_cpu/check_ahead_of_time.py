@@ -60,7 +60,7 @@ def test_arguments_are_specialised_as_in_a_launch():
     assert "STG.128 is required, got none" in verdict(DEQUANTIZE.entry, ALIGNED, "90a", out=out)
 
 
-MULTIPLICATION = "weights = _multiply(numbers, _spread(scale, RUN, ROWS, COLUMNS))"
+MULTIPLICATION = "weights = multiply(numbers, _spread(scale, RUN, ROWS, COLUMNS))"
 FUSED = "factor = _spread(scale, RUN, ROWS, COLUMNS); weights = tl.fma(numbers, factor, factor)"
 
 

@@ -91,7 +91,8 @@ def mistaken(mistake: Mistake, folder: Path) -> mock._patch_dict:
 
 
 def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"mistaken_{path.parent.name}", path)
+    name = f"lowbit.triton_kernels.mistaken_{path.parent.name}"  # it imports from its neighbours
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
