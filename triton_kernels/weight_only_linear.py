@@ -62,6 +62,51 @@ def _load_runs(
     return loaded >> (runs % PER_UNIT * BITS)[None, :]
 
 
+# Two codes of one phase, from two runs, as numbers of 16 bits less their zeros: the codes become the
+# low bits of 128 (bfloat16) or 1024 (float16). Operands: the runs, the zeros, and each twice the
+# half of a run (a selector of prmt), the shift in it and the mask.
+_BFLOAT16_CODES = tl.constexpr("""{
+    .reg .b32 t, one, least;
+    prmt.b32 t, $1, $2, $4;
+    shr.u32 t, t, $6;
+    lop3.b32 t, t, $8, 0x43004300, 0xEA;
+    mov.b32 one, 0x3F803F80;
+    mov.b32 least, 0xC300C300;
+    fma.rn.bf16x2 t, t, one, least;
+    mov.b32 one, 0xBF80BF80;
+    fma.rn.bf16x2 $0, $3, one, t;
+}""")
+_FLOAT16_CODES = tl.constexpr("""{
+    .reg .b32 t, least;
+    prmt.b32 t, $1, $2, $4;
+    shr.u32 t, t, $6;
+    lop3.b32 t, t, $8, 0x64006400, 0xEA;
+    mov.b32 least, 0x64006400;
+    sub.rn.f16x2 t, t, least;
+    sub.rn.f16x2 $0, t, $3;
+}""")
+
+
+@triton.jit
+def _integers(runs, zero, PHASE: tl.constexpr, BITS: tl.constexpr):
+    """The codes of a phase less their zeros, two at a time, for codes of one plane below 8 bits."""
+    SHIFT: tl.constexpr = PHASE * BITS
+    return tl.inline_asm_elementwise(
+        _BFLOAT16_CODES if zero.dtype == tl.bfloat16 else _FLOAT16_CODES,
+        "=r,r,r,r,r,r,r,r,r,r",
+        [
+            runs,
+            zero,
+            0x7632 if SHIFT >= 16 else 0x5410,
+            SHIFT % 16,
+            ((1 << BITS) - 1) * 0x10001,
+        ],
+        zero.dtype,
+        is_pure=True,
+        pack=2,
+    )
+
+
 @triton.jit
 def _weights(
     codes, table, scale, zero,
@@ -106,16 +151,19 @@ def _multiply_phases(
             PHASE + STEP, 2 * STEP, PHASES, LOW, MIDDLE, BITS, ZERO_KIND, SCALED, TAIL,
         )  # fmt: skip
     else:
-        codes = (low >> (PHASE * LOW)) & ((1 << LOW) - 1)
-        if BITS > LOW:
-            codes |= ((middle >> (PHASE * MIDDLE)) & ((1 << MIDDLE) - 1)) << LOW
-        if BITS > LOW + MIDDLE:
-            codes |= ((high >> PHASE) & 1) << (LOW + MIDDLE)
-        weights = _weights(codes, table, scale, zero, BITS, ZERO_KIND, SCALED)
+        if SCALED and table is None and BITS == LOW and BITS < 8:
+            weights = _integers(low, zero.to(x.dtype), PHASE, BITS)
+        else:
+            codes = (low >> (PHASE * LOW)) & ((1 << LOW) - 1)
+            if BITS > LOW:
+                codes |= ((middle >> (PHASE * MIDDLE)) & ((1 << MIDDLE) - 1)) << LOW
+            if BITS > LOW + MIDDLE:
+                codes |= ((high >> PHASE) & 1) << (LOW + MIDDLE)
+            weights = _weights(codes, table, scale, zero, BITS, ZERO_KIND, SCALED).to(x.dtype)
         if TAIL:  # what the padding's codes select may be infinite, and x is 0 there
             columns = tl.arange(0, LENGTH) * PHASES + PHASE
-            weights = tl.where((columns < left)[None, :], weights, 0.0)
-        sums = tl.dot(weights.to(x.dtype), tl.trans(x), sums, input_precision="ieee")
+            weights = tl.where((columns < left)[None, :], weights, 0.0).to(x.dtype)
+        sums = tl.dot(weights, tl.trans(x), sums, input_precision="ieee")
     return sums
 
 
@@ -145,6 +193,7 @@ def _weight_only_linear_kernel(
     LOW: tl.constexpr = 8 if BITS == 8 else 4 if BITS > 3 else 2 if BITS > 1 else 1
     MIDDLE: tl.constexpr = 2 if BITS - LOW > 1 else 1
     COLUMNS: tl.constexpr = LENGTH * PHASES
+    MIDDLE_CODE: tl.constexpr = 1 << (BITS - 1) if ZERO_KIND == MIDPOINT else 0
     parts = (splits - 1) // splits_of_part + 1
     part = tl.program_id(0) // tiles_m % parts
     first_row = tl.program_id(0) // tiles_m // parts * ROWS
@@ -161,6 +210,8 @@ def _weight_only_linear_kernel(
     middle_plane = low_plane + ((k - 1) // (32 // LOW) + 1)
     high_plane = middle_plane + ((k - 1) // (32 // MIDDLE) + 1)
     scale_rows = scales + blocks * scales_stride
+    if s0 is not None:
+        second_scale = tl.load(s0 + rows * s0_stride, inside, other=0)[:, None]
     total = tl.zeros((ROWS, BLOCK_M), tl.float32)
     for split in range(part * splits_of_part, tl.minimum((part + 1) * splits_of_part, splits)):
         sums = tl.zeros((ROWS, BLOCK_M), tl.float32)
@@ -185,14 +236,16 @@ def _weight_only_linear_kernel(
             if BITS > LOW + MIDDLE:
                 high = _load_runs(high_plane, inside, first, k, 1, PHASES, TAIL)
 
+            # Chunks share the cache lines of scales, so that only few of these loads take long.
             starts = tl.arange(0, GROUPS) * (COLUMNS // GROUPS)
             mask = inside[:, None] & (starts < left)[None, :]
             groups = ((first + starts) // BLOCK_K)[None, :]
             scale = load_stored(scale_rows + groups, mask, ENCODING)
             if s0 is not None:
-                scale *= tl.load(s0 + rows * s0_stride, inside, other=0)[:, None]
-            zero = 1 << (BITS - 1) if ZERO_KIND == MIDPOINT else 0
-            if zeros is not None:
+                scale *= second_scale
+            if zeros is None:
+                zero = tl.full((1, 1), MIDDLE_CODE, tl.float32)
+            else:
                 zero = load_stored(zeros + blocks * zeros_stride + groups, mask, None)
 
             of_chunk = tl.zeros((ROWS, BLOCK_M), tl.float32) if SCALED else sums
@@ -213,7 +266,7 @@ def _weight_only_linear_kernel(
     tl.store(out + offsets, total.to(out.dtype.element_ty), mask)
 
 
-@triton.jit(do_not_specialize=["size", "n", "parts"])
+@triton.jit(do_not_specialize=["parts"])
 def _add_parts_kernel(sums, bias, addend, out, size, n, parts, SIZE: tl.constexpr):
     """y from the sums [parts, size] over the parts of K, added in ascending order."""
     offsets = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)

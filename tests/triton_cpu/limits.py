@@ -106,8 +106,9 @@ _ADD_PARTS = Entry(
 )
 # The tensor core's instruction by architecture, the same for any number of rows: its order of sums
 # is that of a row's result. For 16 rows of x six instructions a weight at most: 16 x 16 weights are
-# two HMMA of a warp, 64 x 16 one HGMMA or UTCHMMA of four.
-_MMA = {"HMMA": (("80", "89", "120a"), 24), "HGMMA": (("90a",), 48), "UTCHMMA": (("100a",), 48)}
+# two HMMA of a warp, 64 x 16 one HGMMA or UTCHMMA of four. Eight on 10.0, whose sums a warp must
+# ask for and wait for.
+_MMA = {"HMMA": (("80", "89", "120a"), 24), "HGMMA": (("90a",), 48), "UTCHMMA": (("100a",), 64)}
 
 
 def _by_tensor_core(entry: Entry, tuned: bool) -> tuple[Entry, ...]:
@@ -142,7 +143,8 @@ _LINEAR = (
         (_linear(300, _BF16), _linear(300, _FP16, zeros="midpoint")),
     ),
     Limits(
-        (replace(_FEW_ROWS, requires=("FFMA",), registers=168), _ADD_PARTS),
+        # Three programs of a multiprocessor with tiles of x twice as large.
+        (replace(_FEW_ROWS, requires=("FFMA",), registers=168, static_shared=49152), _ADD_PARTS),
         (
             _linear(1, torch.float32),
             _linear(16, torch.float32, bits=3, zeros="value", zero_dtype=torch.float32),
