@@ -1,4 +1,4 @@
-"""Each seeded mistake is found by wrong bits or by the guards; run by tests/test_triton.py."""
+"""Each seeded mistake is found by wrong values or by the guards; run by tests/test_triton.py."""
 
 import dataclasses
 import math
@@ -7,12 +7,16 @@ import pytest
 import torch
 from triton.runtime.errors import InterpreterError
 
+from lowbit.bench.cases import DEQUANTIZE, LINEAR, Case
+from lowbit.bench.check import check
+from lowbit.bench.weight_specs import WeightSpec
 from tests.triton_cpu.canaries import OutOfBounds
 from tests.triton_cpu.mistakes import MISTAKES, mistaken
 from tests.weight_cases import assert_same_bits, random_weight
 
 pytestmark = pytest.mark.usefixtures("interpreted")
 E4M3, E8M0 = torch.float8_e4m3fn, torch.float8_e8m0fnu
+FP32, FP16, BF16 = torch.float32, torch.float16, torch.bfloat16
 
 
 def weights():
@@ -30,12 +34,43 @@ def weights():
         yield weight
 
 
-def run_all(op, backend):
-    kernel = getattr(torch.ops.lowbit, f"{op}__{backend}")
+def run_dequantize(backend):
+    kernel = getattr(torch.ops.lowbit, f"{DEQUANTIZE}__{backend}")
     for weight in weights():
         out = torch.full(weight.shape, math.nan)
         kernel(*weight.tensors, weight.format, torch.float32, out)
         assert_same_bits(out, weight.dequantize())
+
+
+def _linear(rows, dtype, mode="exact", bias="none", low_rank="none", **spec):
+    return Case(LINEAR, WeightSpec(**spec), rows, dtype, mode, bias, low_rank, view="padded")
+
+
+# Tiles and parts of K in all numbers, every way to read codes and to multiply.
+LINEARS = (
+    _linear((40,), FP16, bias="x", n=70, k=200, bits=4, block_k=64, zeros="midpoint"),
+    _linear((3,), BF16, low_rank="x", n=66, k=112, bits=7, block_k=48, zeros="code", cut="rows"),
+    _linear(
+        (2, 3), FP32, bias="strided", n=9, k=150, bits=3, block_k=33, block_n=2, zeros="value",
+        zero_dtype=FP16, s0="rows", permuted=True,
+    ),
+    _linear((1,), BF16, "bf16", bias="float32", n=130, k=1030, bits=2, block_k=128, table="random"),
+    _linear((2,), BF16, n=5, k=264, bits=4, block_k=128, zeros="code", cut="columns"),
+    _linear((17,), BF16, n=20, k=96, bits=8, block_k=32, zeros="code", s0="tensor"),
+    _linear((2,), FP32, n=5, k=70, bits=1, block_k=7, table="random", zeros="midpoint"),
+)  # fmt: skip
+
+
+def run_linear(backend):
+    for case in LINEARS:
+        check(LINEAR, backend, case)
+
+
+RUNS = {DEQUANTIZE: run_dequantize, LINEAR: run_linear}
+
+
+def run_all(op, backend):
+    RUNS[op](backend)
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lowbit import registry
-from lowbit.bench.cases import CASES
+from lowbit.bench.cases import BACKWARD, CASES, DEQUANTIZE, LINEAR
 from lowbit.bench.check import check
 from lowbit.bench.weight_specs import in_layout
 from lowbit.ops.dequantize_weight import OUT_DTYPES
@@ -15,13 +15,23 @@ from tests.weight_cases import assert_same_bits, random_weight
 
 pytestmark = pytest.mark.usefixtures("interpreted")
 # Every so many cases run by default, the others with -m slow.
-STRIDE = 8
-KERNELS = [op for op in registry.OPS.values() if any(r.backend == "triton" for r in op.rows)]
+STRIDE = {DEQUANTIZE: 8, LINEAR: 24, BACKWARD: 24}
+
+
+def covered(case) -> bool:
+    return case.weight.layout == "canonical" and case.mode != "int8x2"
+
+
 EVERY_CASE = [
-    pytest.param(op.name, case, marks=[] if number % STRIDE == 0 else pytest.mark.slow)
-    for op in KERNELS
-    for number, case in enumerate(CASES[op.name])
+    pytest.param(op, case, marks=[] if number % stride == 0 else pytest.mark.slow)
+    for op, stride in STRIDE.items()
+    for number, case in enumerate(filter(covered, CASES[op]))
 ]
+
+
+def test_every_op_has_cases():
+    ops = {op.name for op in registry.OPS.values() if any(r.backend == "triton" for r in op.rows)}
+    assert ops == STRIDE.keys()
 
 
 @pytest.mark.parametrize(("op", "case"), EVERY_CASE, ids=str)
