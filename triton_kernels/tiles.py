@@ -1,4 +1,4 @@
-"""The tiles of weight_only_linear: a pure function of shape, format and device. No trials at run time.
+"""The tiles of weight_only_linear: a pure function of shape, format and device, without trials.
 
 A program owns `rows` of the weight and `block_m` rows of x. Few programs would leave most of a GPU
 without work and too few bytes on their way, so K is cut into `splits`, each a program's; their sums
@@ -18,11 +18,13 @@ START = 1.0  # microseconds until a program's first loads are on their way
 SECOND_KERNEL = 1.5  # microseconds that adding the parts of K costs at least
 RESIDENT = 4  # programs of a multiprocessor, by their registers
 ROWS, WARPS = 64, 4  # a warp has the rows of a tensor core's product
-STAGES = 4  # chunks of K in a program: one is multiplied, three are on their way
+# Chunks of K in a program: one is multiplied, the others are on their way. By bytes of an operand,
+# as BLOCK_HEIGHTS; more of float32 would cost registers that the products need.
+STAGES = {2: 4, 4: 3}
 MOST_SPLITS = 32
 MOST_ROWS_IN_PARTS = 256  # of x: bounds the memory that parts of K take
 # Rows of x in a tile: powers of two in this range. Tensor cores pad fewer than 16 rows.
-BLOCK_HEIGHTS = {2: (16, 32), 4: (1, 16)}  # by bytes of an operand
+BLOCK_HEIGHTS = {2: (16, 32), 4: (1, 8)}
 
 # Found by measurement: (compute capability, n, k, bits) -> splits. Nothing is measured yet.
 TUNED: dict[tuple[int, int, int, int], int] = {}
@@ -52,20 +54,20 @@ def device_kind(tensor: torch.Tensor) -> Device:
     return Device(10 * properties.major + properties.minor, properties.multi_processor_count)
 
 
-def choose(
-    m: int, n: int, k: int, bits: int, columns: int, itemsize: int, device: Device
-) -> Tiles:
+def choose(m: int, n: int, k: int, bits: int, columns: int, itemsize: int, device: Device) -> Tiles:
     """Tiles for x[m, k] and a weight [n, k], whose chunks of K are `columns` wide.
 
     itemsize: bytes of an operand.
     """
     least, most = BLOCK_HEIGHTS[itemsize]
     block_m = min(max(least, 1 << (m - 1).bit_length()), most)
-    splits = TUNED.get((device.capability, n, k, bits)) or choose_splits(n, k, bits, columns, device)
+    splits = TUNED.get((device.capability, n, k, bits)) or choose_splits(
+        n, k, bits, columns, device
+    )
     programs = -(-n // ROWS) * -(-m // block_m)
     enough = programs >= RESIDENT * device.multiprocessors or m > MOST_ROWS_IN_PARTS
     splits_of_part = splits if enough else 1
-    return Tiles(ROWS, block_m, splits, splits_of_part, WARPS, STAGES)
+    return Tiles(ROWS, block_m, splits, splits_of_part, WARPS, STAGES[itemsize])
 
 
 def choose_splits(n: int, k: int, bits: int, columns: int, device: Device) -> int:
@@ -80,7 +82,7 @@ def split_time(splits: int, n: int, k: int, bits: int, columns: int, device: Dev
     chunks = -(-k // columns)
     per_sm = -(-(-(-n // ROWS) * splits) // device.multiprocessors)  # of the fullest one
     chunk_bytes = ROWS * columns * bits / 8
-    on_their_way = min(per_sm, RESIDENT) * (STAGES - 1) * chunk_bytes
+    on_their_way = min(per_sm, RESIDENT) * (min(STAGES.values()) - 1) * chunk_bytes
     rate = min(bandwidth(device), on_their_way / LATENCY)
     reading = per_sm * -(-chunks // splits) * chunk_bytes / rate
     starting = START * -(-per_sm // RESIDENT)

@@ -62,7 +62,7 @@ def _load_runs(
     return loaded >> (runs % PER_UNIT * BITS)[None, :]
 
 
-# Two codes of one phase, from two runs, as numbers of 16 bits less their zeros: the codes become the
+# Two codes of one phase, from two runs, as numbers of 16 bits less their zeros: codes become the
 # low bits of 128 (bfloat16) or 1024 (float16). Operands: the runs, the zeros, and each twice the
 # half of a run (a selector of prmt), the shift in it and the mask.
 _BFLOAT16_CODES = tl.constexpr("""{
@@ -120,7 +120,7 @@ def _weights(
     else:
         numbers = small_integer_to_float(codes)
     if not SCALED:
-        if ZERO_KIND == MIDPOINT or ZERO_KIND == CODE:
+        if ZERO_KIND != NONE and ZERO_KIND != VALUE:
             numbers -= zero
         numbers = multiply(numbers, scale)
         if ZERO_KIND == VALUE:
@@ -383,4 +383,3 @@ def _multiplies_integers(zero_kind, zeros, table, operand, may_round, group) -> 
         return zero_kind == NONE.value and not may_round
     integer_zeros = zero_kind == CODE.value and zeros.dtype == torch.uint8
     return zero_kind in (NONE.value, MIDPOINT.value) or integer_zeros
-

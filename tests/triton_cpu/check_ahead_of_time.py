@@ -16,11 +16,17 @@ from tests.triton_cpu.limits import LIMITS
 from tests.triton_cpu.mistakes import KERNELS, Mistake, mistaken
 
 
+def by_default(group: int, call: int, arch: int) -> bool:
+    """The first call of the first two groups on each architecture; a few of all others."""
+    if call == 0:
+        return group < 2 or arch == group % len(ARCHS)
+    return group == 0 and call == 1 + arch % 3
+
+
 def every_call():
-    """By default the first call on each architecture, and on each one of the next three."""
-    for limits in LIMITS:
+    for g, limits in enumerate(LIMITS):
         for (i, call), (j, arch) in itertools.product(enumerate(limits.calls), enumerate(ARCHS)):
-            marks = [] if i in (0, 1 + j % 3) else pytest.mark.slow
+            marks = [] if by_default(g, i, j) else pytest.mark.slow
             name = f"{call.op}-{call}-sm_{arch}"
             yield pytest.param(limits.entries, call, arch, marks=marks, id=name)
 
@@ -82,6 +88,23 @@ FUSED = "factor = _spread(scale, RUN, ROWS, COLUMNS); weights = tl.fma(numbers, 
 def test_a_mistake_is_told(right, wrong, sentence, tmp_path):
     with mistaken(Mistake(DEQUANTIZE.entries[0].source, sentence, right, wrong), tmp_path):
         text = verdict(DEQUANTIZE.entries, OF_BYTES, "80")
+    assert sentence in text
+
+
+@pytest.mark.parametrize(
+    ("group", "right", "wrong", "sentence"),
+    [
+        (-1, 'input_precision="ieee"', 'input_precision="tf32"', "HMMA is forbidden, got some"),
+        (1, "            weights = _integers(low, zero.to(x.dtype), PHASE, BITS)",
+         "            weights = _weights((low >> PHASE * LOW) & 15, table, scale, zero, BITS, "
+         "ZERO_KIND, SCALED).to(x.dtype)", "of the hot loop for each MMA must be at most 24, got"),
+        (1, "num_stages=cut.stages", "num_stages=9", "static shared memory must be at most"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_linear_is_told(group, right, wrong, sentence, tmp_path):
+    limits = LIMITS[group]
+    with mistaken(Mistake(LINEAR.entries[0].source, sentence, right, wrong), tmp_path):
+        text = verdict(limits.entries, limits.calls[0], "80")
     assert sentence in text
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from unittest import mock
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from triton.runtime.errors import InterpreterError
 from lowbit.bench.cases import DEQUANTIZE, LINEAR, Case
 from lowbit.bench.check import compare, expected_of
 from lowbit.bench.weight_specs import WeightSpec
+from lowbit.triton_kernels import tiles
 from tests.triton_cpu.canaries import OutOfBounds
 from tests.triton_cpu.mistakes import MISTAKES, mistaken
 from tests.weight_cases import assert_same_bits, random_weight
@@ -62,13 +64,18 @@ LINEARS = (
 )  # fmt: skip
 
 
+# Of a program each, and of one for both.
+SPLITS = {(90, 65, 530, 2): 3, (90, 70, 300, 4): 2}
+
+
 def run_linear(backend):
     kernel = getattr(torch.ops.lowbit, f"{LINEAR}__{backend}")
     for case in LINEARS:
         args = list(case.make())
         args[3] = None if args[3] is None else args[3].contiguous()  # of other strides than scales
         out = torch.full((*case.rows, case.weight.n), math.nan, dtype=case.dtype)
-        kernel(*args, out)
+        with mock.patch.dict(tiles.TUNED, SPLITS):
+            kernel(*args, out)
         assert compare(out, expected_of(case, 0)).failure is None
     run_padding(kernel)
 

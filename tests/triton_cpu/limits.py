@@ -74,8 +74,8 @@ def _linear(rows: int, dtype: torch.dtype, mode: str = "exact", **spec) -> Case:
     return Case(LINEAR, weight, (rows,), dtype, mode, bias="x")
 
 
-# Three programs of a multiprocessor have 36 KiB of codes on their way, in 800 ns enough for 4.8 TB/s
-# on 132 of them.
+# Three programs of a multiprocessor have 36 KiB of codes on their way: in 800 ns 132 of them are
+# enough for 4.8 TB/s.
 _FEW_ROWS = Entry(
     source=LINEAR,
     kernel="_weight_only_linear_kernel",
@@ -133,18 +133,34 @@ _LINEAR = (
         (*_by_tensor_core(replace(_FEW_ROWS, requires=()), tuned=False), _ADD_PARTS),
         (
             _linear(1, _BF16, bits=7, block_k=64),
-            _linear(1, _BF16, "bf16", bits=4, zeros="none", table="random"),
             _linear(16, _FP16, bits=8, scales=_E4M3, s0="rows"),
             *(_linear(1, _BF16, bits=b, block_k=g) for b in range(1, 9) for g in (16, 32, 64)),
         ),
+    ),
+    Limits(  # entries of tables are read from memory, and their addresses take registers
+        (
+            *_by_tensor_core(
+                replace(_FEW_ROWS, requires=(), registers=168, static_shared=49152), tuned=False
+            ),
+            _ADD_PARTS,
+        ),
+        (_linear(1, _BF16, "bf16", bits=4, zeros="none", table="random"),),
     ),
     Limits(  # many rows: a program walks all of K, and has more sums
         _by_tensor_core(replace(_FEW_ROWS, registers=224, blocks=2, static_shared=49152), False),
         (_linear(300, _BF16), _linear(300, _FP16, zeros="midpoint")),
     ),
     Limits(
-        # Three programs of a multiprocessor with tiles of x twice as large.
-        (replace(_FEW_ROWS, requires=("FFMA",), registers=168, static_shared=49152), _ADD_PARTS),
+        # Products in float32, none in tf32.
+        (
+            replace(
+                _FEW_ROWS,
+                registers=168,
+                requires=("FFMA",),
+                forbids=(*_FEW_ROWS.forbids, *_MMA),
+            ),
+            _ADD_PARTS,
+        ),
         (
             _linear(1, torch.float32),
             _linear(16, torch.float32, bits=3, zeros="value", zero_dtype=torch.float32),
