@@ -43,7 +43,7 @@ class Tiles(NamedTuple):
     rows: int  # of the weight, a program
     block_m: int  # rows of x, a program
     splits: int  # pieces of K, whose sums are added in ascending order
-    splits_of_part: int  # of these, how many a program walks
+    splits_of_part: int  # how many of them a program walks: 1 or all
     warps: int
     stages: int  # chunks of K that are loaded ahead
 

@@ -194,7 +194,7 @@ def _weight_only_linear_kernel(
     MIDDLE: tl.constexpr = 2 if BITS - LOW > 1 else 1
     COLUMNS: tl.constexpr = LENGTH * PHASES
     MIDDLE_CODE: tl.constexpr = 1 << (BITS - 1) if ZERO_KIND == MIDPOINT else 0
-    parts = (splits - 1) // splits_of_part + 1
+    parts = splits // splits_of_part
     part = tl.program_id(0) // tiles_m % parts
     first_row = tl.program_id(0) // tiles_m // parts * ROWS
     first_m = tl.program_id(0) % tiles_m * BLOCK_M
@@ -315,7 +315,7 @@ def weight_only_linear(
     phases = min(group // LENGTH.value if scaled else group, 4 if bits == 8 else 8)
     columns = LENGTH.value * phases
     cut = tiles.choose(m, n, k, bits, columns, operand.itemsize, tiles.device_kind(out))
-    parts = triton.cdiv(cut.splits, cut.splits_of_part)
+    parts = cut.splits // cut.splits_of_part
     split = parts > 1
     sums = out.new_empty((parts, m, n), dtype=torch.float32) if split else out
     tiles_m = triton.cdiv(m, cut.block_m)

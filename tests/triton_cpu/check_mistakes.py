@@ -54,7 +54,7 @@ LINEARS = (
     _linear((1,), BF16, "bf16", bias="float32", n=65, k=530, bits=2, block_k=128, table="random"),
     _linear((3,), BF16, low_rank="x", n=3, k=112, bits=7, block_k=48, zeros="code", cut="rows"),
     _linear(
-        (2, 3), FP32, bias="strided", n=9, k=80, bits=3, block_k=33, block_n=2, zeros="value",
+        (2, 3), FP32, bias="strided", n=9, k=83, bits=3, block_k=33, block_n=2, zeros="value",
         zero_dtype=FP16, s0="rows", permuted=True,
     ),
     _linear((40,), FP16, bias="x", n=70, k=300, bits=4, block_k=64, zeros="midpoint"),
