@@ -21,7 +21,7 @@ from tests.weight_cases import assert_same_bits, random_weight
 
 pytestmark = pytest.mark.usefixtures("interpreted")
 # Every so many cases run by default, the others with -m slow.
-STRIDE = {DEQUANTIZE: 8, LINEAR: 24, BACKWARD: 24}
+STRIDE = {DEQUANTIZE: 8, LINEAR: 32, BACKWARD: 40}
 
 
 def covered(case) -> bool:
