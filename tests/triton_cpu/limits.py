@@ -106,9 +106,9 @@ _ADD_PARTS = Entry(
 )
 # The tensor core's instruction by architecture, the same for any number of rows: its order of sums
 # is that of a row's result. For 16 rows of x six instructions a weight at most: 16 x 16 weights are
-# two HMMA of a warp, 64 x 16 one HGMMA or UTCHMMA of four. Eight on 10.0, whose sums a warp must
-# ask for and wait for.
-_MMA = {"HMMA": (("80", "89", "120a"), 24), "HGMMA": (("90a",), 48), "UTCHMMA": (("100a",), 64)}
+# two HMMA of a warp, 64 x 16 one HGMMA or UTCHMMA of four. Ten on 10.0, which has its operands and
+# sums brought to it and waited for, product by product.
+_MMA = {"HMMA": (("80", "89", "120a"), 24), "HGMMA": (("90a",), 48), "UTCHMMA": (("100a",), 80)}
 
 
 def _by_tensor_core(entry: Entry, tuned: bool) -> tuple[Entry, ...]:
