@@ -267,7 +267,7 @@ def _weight_only_linear_kernel(
 
 
 @triton.jit(do_not_specialize=["parts"])
-def _add_parts_kernel(sums, bias, addend, out, size, n, parts, SIZE: tl.constexpr):
+def _weight_only_linear_parts_kernel(sums, bias, addend, out, size, n, parts, SIZE: tl.constexpr):
     """y from the sums [parts, size] over the parts of K, added in ascending order."""
     offsets = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
     mask = offsets < size
@@ -361,7 +361,7 @@ def weight_only_linear(
             enable_fp_fusion=False,  # triton 3.9 warns where it is left out
         )
         if split:
-            _add_parts_kernel[triton.cdiv(m * n, PART_SIZE),](
+            _weight_only_linear_parts_kernel[triton.cdiv(m * n, PART_SIZE),](
                 sums,
                 bias,
                 addend,

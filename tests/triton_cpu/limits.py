@@ -95,7 +95,7 @@ _FEW_ROWS = Entry(
 )
 _ADD_PARTS = Entry(
     source=LINEAR,
-    kernel="_add_parts_kernel",
+    kernel="_weight_only_linear_parts_kernel",
     instances=1,
     threads=32,
     registers=64,
