@@ -14,8 +14,7 @@ inline DequantizeWeightParams read_dequantize_weight(const WeightArguments& weig
   using enum ElementType;
   constexpr const char* kOp = kDequantizeWeight;
   DequantizeWeightParams p{};
-  p.weight = read_weight(kOp, weight, device);
-  require_layout(kOp, p.weight.format, WeightLayout::kCanonical);
+  p.weight = read_weight(kOp, weight, device, {WeightLayout::kCanonical});
   p.out_type = require_dtype(kOp, "dtype", dtype, {kFloat32, kFloat16, kBFloat16});
   require_device(kOp, "out", out, device);
   require_dtype(kOp, "out", out, {p.out_type});

@@ -28,7 +28,8 @@ void weight_only_linear_backward(const Tensor& grad, const Tensor& qweight, cons
 double probe_read(const Tensor& buffer);
 double probe_peak(std::string kind);
 
-void prepack_weight(const Tensor& qweight, const std::vector<int64_t>& format, const Tensor& out);
+void prepack_weight(const Tensor& qweight, const std::vector<int64_t>& format, int64_t layout,
+                    const Tensor& out);
 
 void unpack_weight(const Tensor& qweight, const std::vector<int64_t>& format, const Tensor& out);
 

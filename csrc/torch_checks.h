@@ -293,29 +293,37 @@ inline WeightFormat read_weight_format(const char* op, const std::vector<int64_t
   require_field(op, "block_n", f[4], 1, kMaxWeightExtent);
   require_field(op, "block_k", f[5], 1, kMaxWeightExtent);
   require_field(op, "zero_kind", f[6], 0, 3);
-  require_field(op, "layout", f[7], 0, 1);
+  require_field(op, "layout", f[7], 0, 2);
   return {static_cast<int32_t>(f[1]),     f[2], f[3], f[4], f[5], static_cast<ZeroKind>(f[6]),
           static_cast<WeightLayout>(f[7])};
 }
 
-// For ops and kernels that read one layout only.
-inline void require_layout(const char* op, const WeightFormat& f, WeightLayout layout) {
-  static constexpr const char* kNames[] = {"canonical", "panels"};
-  LOWBIT_CHECK(f.layout == layout, op, "format",
-               std::string("have the layout ") + kNames[static_cast<int>(layout)],
-               kNames[static_cast<int>(f.layout)]);
+inline const char* layout_text(WeightLayout layout) {
+  static constexpr const char* kNames[] = {"canonical", "panels", "fragments"};
+  return kNames[static_cast<int>(layout)];
+}
+
+// Of the layouts, those that an op or a kernel reads.
+inline void require_layout(const char* op, const WeightFormat& f,
+                           std::initializer_list<WeightLayout> layouts) {
+  if (std::find(layouts.begin(), layouts.end(), f.layout) != layouts.end()) return;
+  std::string names;
+  for (WeightLayout layout : layouts) {
+    names += (names.empty() ? "" : " or ") + std::string(layout_text(layout));
+  }
+  refuse(op, "format", "have the layout " + names, layout_text(f.layout));
 }
 
 inline void read_qweight(const char* op, const Tensor& t, Device device, WeightView& view) {
   require_device(op, "qweight", t, device);
   require_dtype(op, "qweight", t, {ElementType::kInt32});
   const WeightFormat& f = view.format;
-  if (f.layout == WeightLayout::kPanels) {
-    require_shape(op, "qweight", t, {panel_count(f), panel_words(f)});
-    require_contiguous(op, "qweight", t);
-  } else {
+  if (f.layout == WeightLayout::kCanonical) {
     require_shape(op, "qweight", t, {f.n, row_words(f.k, f.bits)});
     require_dense_rows(op, "qweight", t);
+  } else {
+    require_shape(op, "qweight", t, {panel_count(f), panel_words(f)});
+    require_contiguous(op, "qweight", t);
   }
   view.qweight = static_cast<const int32_t*>(input_pointer(op, "qweight", t));
   view.qweight_stride = row_stride(t);
@@ -324,7 +332,7 @@ inline void read_qweight(const char* op, const Tensor& t, Device device, WeightV
 // The shape of scales and zeros.
 inline void require_groups(const char* op, const char* argument, const Tensor& t,
                            const WeightFormat& f) {
-  if (f.layout == WeightLayout::kPanels && f.block_n == 1) {
+  if (f.layout != WeightLayout::kCanonical && f.block_n == 1) {
     require_shape(op, argument, t, {panel_count(f), scale_columns(f), kPanelRows});
     require_contiguous(op, argument, t);
   } else {
@@ -390,7 +398,9 @@ inline void read_s0(const char* op, const std::optional<Tensor>& t, Device devic
 }
 
 // Checks the weight arguments against `format` and against `device`; the view borrows their memory.
-inline WeightView read_weight(const char* op, const WeightArguments& a, Device device) {
+// `layouts`: those that the kernel reads.
+inline WeightView read_weight(const char* op, const WeightArguments& a, Device device,
+                              std::initializer_list<WeightLayout> layouts) {
   WeightView view{};
   view.format = read_weight_format(op, a.format);
   read_qweight(op, a.qweight, device, view);
@@ -398,6 +408,7 @@ inline WeightView read_weight(const char* op, const WeightArguments& a, Device d
   read_zeros(op, a.zeros, device, view);
   read_table(op, a.table, device, view);
   read_s0(op, a.s0, device, view);
+  require_layout(op, view.format, layouts);  // last, as in Python, where every op takes all
   return view;
 }
 

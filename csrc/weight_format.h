@@ -24,9 +24,10 @@ enum class ElementType : int32_t {
 // Every operation is rounded to fp32 on its own, so that all backends give equal bits.
 enum class ZeroKind : int32_t { kNone = 0, kMidpoint = 1, kCode = 2, kValue = 3 };
 
-// Canonical: rows of planes (docs/formats.md), what is stored. Panels: blocks of 64 rows in the
-// order in which CPU kernels read them.
-enum class WeightLayout : int32_t { kCanonical = 0, kPanels = 1 };
+// Canonical: rows of planes (docs/formats.md), what is stored. The packed ones: panels of 64 rows,
+// in the order in which CPU kernels (kPanels) or tensor cores of CUDA devices (kFragments) take
+// them.
+enum class WeightLayout : int32_t { kCanonical = 0, kPanels = 1, kFragments = 2 };
 
 inline constexpr int64_t kWeightFormatVersion = 1;
 inline constexpr int64_t kWeightFormatFields = 8;
@@ -76,15 +77,22 @@ LOWBIT_HOST_DEVICE constexpr int64_t scale_columns(const WeightFormat& f) {
   return ceil_div(f.k, f.block_k);
 }
 
-// ---- panels ----
+// ---- packed layouts ----
 
 inline constexpr int64_t kPanelRows = 64;
 
-// Columns of the smallest run that fills whole 64-byte vectors of every plane with codes of 16
-// rows.
+// kPanels: columns of the smallest run that fills whole 64-byte vectors of every plane with codes
+// of 16 rows.
 LOWBIT_HOST_DEVICE constexpr int unit_columns(int bits) { return 32 / (bits & -bits); }
 
-// int32 words of one unit of a panel.
+// kFragments: columns of two fragments.
+inline constexpr int kFragmentUnitColumns = 32;
+
+LOWBIT_HOST_DEVICE constexpr int unit_columns(const WeightFormat& f) {
+  return f.layout == WeightLayout::kFragments ? kFragmentUnitColumns : unit_columns(f.bits);
+}
+
+// int32 words of one unit of a panel, in kPanels.
 LOWBIT_HOST_DEVICE constexpr int64_t unit_words(int bits) {
   return unit_columns(bits) * kPanelRows * bits / 32;
 }
@@ -95,21 +103,22 @@ LOWBIT_HOST_DEVICE constexpr int64_t panel_count(const WeightFormat& f) {
 
 // Units of all groups but the last, each.
 LOWBIT_HOST_DEVICE constexpr int64_t units_per_group(const WeightFormat& f) {
-  return ceil_div(f.block_k < f.k ? f.block_k : f.k, unit_columns(f.bits));
+  return ceil_div(f.block_k < f.k ? f.block_k : f.k, unit_columns(f));
 }
 
 LOWBIT_HOST_DEVICE constexpr int64_t panel_units(const WeightFormat& f) {
   const int64_t before = scale_columns(f) - 1;
-  return before * units_per_group(f) + ceil_div(f.k - before * f.block_k, unit_columns(f.bits));
+  return before * units_per_group(f) + ceil_div(f.k - before * f.block_k, unit_columns(f));
 }
 
 LOWBIT_HOST_DEVICE constexpr int64_t panel_words(const WeightFormat& f) {
-  return panel_units(f) * unit_words(f.bits);
+  return panel_units(f) * unit_columns(f) * kPanelRows * f.bits / 32;
 }
 
 // A checked weight. Strides count elements; the last dimension of qweight, scales and zeros is
-// dense. Padding bits behind the k codes of a plane are undefined in canonical layout. In panels,
-// qweight is dense, and so are scales and zeros of block_n 1, as [panel, group, row of the panel].
+// dense. Padding bits behind the k codes of a plane are undefined in canonical layout. In the
+// packed layouts qweight is dense, and so are scales and zeros of block_n 1, as [panel, group, row
+// of the panel].
 struct WeightView {
   WeightFormat format;
   const int32_t* qweight;  // [n, row_words(k, bits)] or [panel_count, panel_words]

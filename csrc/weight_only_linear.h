@@ -6,8 +6,14 @@
 
 namespace lowbit {
 
-// How x enters the products (docs/numerics.md).
-enum class LinearMode : int32_t { kExact = 0, kBFloat16 = 1, kFloat16 = 2, kInt8x2 = 3 };
+// How x and the weight enter the products (docs/numerics.md).
+enum class LinearMode : int32_t {
+  kExact = 0,
+  kBFloat16 = 1,
+  kFloat16 = 2,
+  kInt8x2 = 3,
+  kDense = 4,
+};
 
 struct WeightOnlyLinearParams {
   WeightView weight;

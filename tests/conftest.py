@@ -49,7 +49,7 @@ def _slow_path_is_expected_without_cpu_library(monkeypatch):
 def layout(request, monkeypatch):
     """Runs the test once with the kernels of the CPU reading each layout fastest."""
 
-    def fastest_layout(device):
+    def fastest_layout(device, weight):
         return request.param if device.type == "cpu" else "canonical"
 
     monkeypatch.setattr(weight_module, "fastest_layout", fastest_layout)

@@ -16,7 +16,7 @@ from bench.gpu_day import (
     measure_examples,
 )
 from bench.gpu_day.examples import EXAMPLES
-from bench.gpu_day.kernels import listed, shapes_of
+from bench.gpu_day.kernels import BACKENDS, listed, shapes_of
 from bench.gpu_day.launches import EXAMPLE, Launch
 from lowbit import registry
 from lowbit.bench import check
@@ -84,11 +84,13 @@ def test_a_kernel_that_is_not_called_is_found(tmp_path, file, text, found):
 
 @pytest.fixture
 def linear_kernels(monkeypatch):
-    """As if weight_only_linear had kernels for GPUs, in two modes."""
-    op = registry.OPS[LINEAR]
+    """As if weight_only_linear had kernels for GPUs in two modes, and its backward had none."""
     covers = {"mode": ("exact", "bf16"), "permuted": (False,)}
-    rows = [registry.Kernel(backend, covers, "") for backend in ("cuda", "triton")]
-    monkeypatch.setattr(op, "rows", [*rows, *op.rows])
+    new = [registry.Kernel(backend, covers, "") for backend in BACKENDS]
+    for name, rows in ((LINEAR, new), (BACKWARD, [])):
+        op = registry.OPS[name]
+        others = [row for row in op.rows if row.backend not in BACKENDS]
+        monkeypatch.setattr(op, "rows", [*rows, *others])
     monkeypatch.setitem(CASES, LINEAR, CASES[LINEAR][::5])  # they are many
 
 

@@ -379,4 +379,5 @@ def test_default_modes():
     assert default_mode("cpu", torch.float32) == default_mode("cpu", torch.float16) == "int8x2"
     assert default_mode("cpu", torch.bfloat16) == "bf16"
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
-        assert default_mode("cuda", dtype) == "exact"
+        assert default_mode("cuda", dtype) == ("exact" if dtype == torch.float32 else "dense")
+        assert default_mode("meta", dtype) == default_mode("mps", dtype) == "exact"

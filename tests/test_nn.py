@@ -65,7 +65,7 @@ def test_mode_is_used_and_checked():
     module.mode = "bf16"
     assert torch.equal(module(x), expected)
     with pytest.raises(
-        ValueError, match="QuantLinear: mode must be one of exact, bf16, fp16, int8x2, got"
+        ValueError, match="QuantLinear: mode must be one of exact, bf16, fp16, int8x2, dense, got"
     ):
         QuantLinear(module.weight, mode="fast")
 

@@ -30,7 +30,7 @@ every_form = pytest.mark.parametrize("form", FORMS)
 def _cpu_kernels_read_panels(monkeypatch):
     """As in a build with CPU kernels, whether this is one or not."""
 
-    def fastest_layout(device):
+    def fastest_layout(device, weight):
         return "panels" if device.type == "cpu" else "canonical"
 
     monkeypatch.setattr(weight_module, "fastest_layout", fastest_layout)
@@ -91,7 +91,7 @@ def test_a_module_packs_what_it_is_given(form):
 
 
 def test_a_packed_weight_is_kept_as_it_is():
-    weight = lowbit.prepack(make_weight())
+    weight = lowbit.prepack(make_weight(), "panels")
     for prepack in (True, False):
         module = QuantLinear(weight, prepack=prepack)
         assert module.qweight.data_ptr() == weight.qweight.data_ptr()
@@ -115,10 +115,10 @@ def test_quantize_model_packs_layer_by_layer(monkeypatch):
     alive, canonical = [], []
     true = weight_module.prepack
 
-    def prepack(weight):
+    def prepack(weight, layout):
         canonical.append(weakref.ref(weight.qweight))
         alive.append(sum(tensor() is not None for tensor in canonical))
-        return true(weight)
+        return true(weight, layout)
 
     monkeypatch.setattr(weight_module, "prepack", prepack)
     report = lowbit.quantize_model(model, progress=False).lowbit_report
@@ -246,7 +246,7 @@ def test_a_module_of_the_meta_device_packs_when_it_is_loaded(form, assign):
 def test_other_devices_get_their_own_layout(monkeypatch):
     """With the CPU as both devices: the layout that it reads fastest changes."""
     module = make()
-    monkeypatch.setattr(weight_module, "fastest_layout", lambda device: "canonical")
+    monkeypatch.setattr(weight_module, "fastest_layout", lambda device, weight: "canonical")
     moved = copy.deepcopy(module)._apply(to_another_device)
     assert layout_of(moved) == "canonical"
     assert_same_weight(moved, copy.deepcopy(module).unpack())
@@ -271,7 +271,7 @@ def test_a_move_that_fails_to_pack_leaves_the_module_whole(monkeypatch):
     module._prepack = True
     before = dict(module.named_buffers())
 
-    def out_of_memory(weight):
+    def out_of_memory(weight, layout):
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(weight_module, "prepack", out_of_memory)

@@ -60,8 +60,8 @@ def test_compiled_ahead_of_time():
 
 
 @pytest.mark.slow
-def test_every_case_interpreted():
-    run_checks(["values"], SLOW, **{INTERPRET: "1"})
+def test_every_case_and_mistake_interpreted():
+    run_checks(["values", "mistakes"], SLOW, **{INTERPRET: "1"})
 
 
 @pytest.mark.slow

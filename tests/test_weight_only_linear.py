@@ -16,6 +16,7 @@ from lowbit import QuantizedWeight, quantize_weight, registry, use_backend, weig
 from lowbit.bench.cases import CASES
 from lowbit.bench.check import check
 from lowbit.formats import weight_format
+from lowbit.formats.matmul import matmul_in_mode
 from lowbit.formats.numerics import MODES
 from lowbit.ops.weight_only_linear import fastest_layout
 from lowbit.registry import Kernel
@@ -77,6 +78,53 @@ def test_float16_x_is_exact_in_its_own_mode(runner):
     x, weight, bias = make(dtype=torch.float16)
     exact = weight_only_linear(x, weight, bias, mode="exact")
     assert torch.equal(weight_only_linear(x, weight, bias, mode="fp16"), exact)
+
+
+@pytest.mark.parametrize(("mode", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16)])
+def test_the_16_bit_modes_round_the_table(mode, dtype, runner):
+    """On x and a table that are rounded already exact gives the same but for the sums' order."""
+    x, weight, _ = make(element="nf4")
+    x = x.to(dtype).float()  # in float32 no rounding of the result hides a difference
+    table = weight.table.to(dtype).float()
+    named = weight_only_linear(x, weight, mode=mode)
+    exact = weight_only_linear(x, dataclasses.replace(weight, table=table), mode="exact")
+    assert (named - exact).abs().max() < 1e-5
+    assert (named - weight_only_linear(x, weight, mode="exact")).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_dense_rounds_the_weight_as_a_dense_layer_holds_it(dtype):
+    """By the reference, before the result is rounded too."""
+    x, weight, _ = make(m=3, dtype=dtype)
+    y = matmul_in_mode(x, weight.tensors, weight.format, MODES.index("dense"))
+    dense = F.linear(x.float(), weight.dequantize(dtype).float())
+    exact = F.linear(x.float(), weight.dequantize())
+    assert (y - dense).abs().max() < 1e-5 and (y - exact).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("element", ["uint", "nf4"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dense_on_the_cpu_is_served_by_a_mode_that_is_no_less_exact(dtype, element, native_runner):
+    x, weight, bias = make(m=7, dtype=dtype, element=element)
+    mode = "bf16" if dtype == torch.bfloat16 and element == "uint" else "exact"
+    named = weight_only_linear(x, weight, bias, mode=mode)
+    assert torch.equal(weight_only_linear(x, weight, bias, mode="dense"), named)
+    choice = lowbit.explain(OP, x, weight, mode="dense")
+    assert choice.backend == native_runner and choice.slower_because is None
+
+
+@pytest.mark.parametrize("element", ["uint", "nf4"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_problem_names_the_dtype_of_the_operands(dtype, element):
+    x, weight, _ = make(dtype=dtype, element=element)
+    operands = {mode: lowbit.explain(OP, x, weight, mode=mode).problem.operands for mode in MODES}
+    assert operands == {
+        "exact": torch.float32 if element == "nf4" else dtype,
+        "bf16": torch.bfloat16,
+        "fp16": torch.float16,
+        "int8x2": torch.int8,
+        "dense": dtype,
+    }
 
 
 @pytest.mark.parametrize(
@@ -400,17 +448,24 @@ def test_the_check_catches(bug, monkeypatch):
 def test_the_fastest_layout_is_that_of_kernels_that_run_here(monkeypatch):
     linear = registry.OPS[OP]
     rows = [Kernel("reference", {}, "the definition")]
-    for row, layouts in (("cpu", ("canonical", "panels")), ("cuda", ("canonical",))):
-        rows.insert(0, Kernel(row, {"layout": layouts}, "test"))
+    rows.insert(0, Kernel("triton", {"layout": ("canonical",)}, "test"))
+    rows.insert(0, Kernel("cpu", {"layout": ("canonical", "panels")}, "test"))
+    fragments = {"layout": ("fragments",), "element": ("uint4",), "zeros": ("none", "code")}
+    rows.insert(0, Kernel("cuda", fragments, "test"))
     monkeypatch.setattr(linear, "rows", rows)
-    missing = {"cpu": None, "cuda": None}
+    missing = dict.fromkeys(("cpu", "cuda", "triton"))
     for name in missing:
         backend = dataclasses.replace(
             registry.BACKENDS[name], missing=lambda device, name=name: missing[name]
         )
         monkeypatch.setitem(registry.BACKENDS, name, backend)
+    _, weight, _ = make()
+    others = [make(bits=3)[1], make(symmetric=True)[1]]
     cpu, cuda, meta = (torch.device(kind) for kind in ("cpu", "cuda", "meta"))
-    assert fastest_layout(cpu) == "panels"
-    assert fastest_layout(cuda) == fastest_layout(meta) == "canonical"
-    missing["cpu"] = "it was not built"
-    assert fastest_layout(cpu) == "canonical"
+    assert [fastest_layout(cpu, w) for w in (weight, *others)] == ["panels"] * 3
+    assert (
+        fastest_layout(cuda, weight) == "fragments" and fastest_layout(meta, weight) == "canonical"
+    )
+    assert [fastest_layout(cuda, w) for w in others] == ["canonical"] * 2
+    missing["cpu"] = missing["cuda"] = "it was not built"
+    assert fastest_layout(cpu, weight) == fastest_layout(cuda, weight) == "canonical"

@@ -42,13 +42,13 @@ def _load_codes(
 
 
 @triton.jit
-def _small_integer_to_float(integer):
+def small_integer_to_float(integer):
     """Below 2**23: the integer as the low bits of 2**23 + integer. Faster than a conversion."""
     return (integer | 0x4B000000).to(tl.float32, bitcast=True) - 8388608.0
 
 
 @triton.jit
-def _load_stored(pointers, mask, ENCODING: tl.constexpr):
+def load_stored(pointers, mask, ENCODING: tl.constexpr):
     """Stored scales or zeros in float32."""
     stored = tl.load(pointers, mask, other=0)
     if ENCODING == "e8m0":
@@ -67,7 +67,7 @@ def _load_stored(pointers, mask, ENCODING: tl.constexpr):
 
 
 @triton.jit
-def _multiply(a, b):
+def multiply(a, b):
     """a * b rounded, as the value rule has it, whatever is added to it.
 
     The option enable_fp_fusion=False is not enough: the ptxas of triton 3.6 fuses mul.rn.f32x2 and
@@ -102,23 +102,23 @@ def _dequantize_weight_kernel(
     rows = rows.to(tl.int64)
 
     codes = _load_codes(qweight + rows * qweight_stride, inside, first, k, BITS, ROWS, COLUMNS)
-    numbers = _small_integer_to_float(codes) if table is None else tl.load(table + codes)
+    numbers = small_integer_to_float(codes) if table is None else tl.load(table + codes)
 
     # Columns from a multiple of RUN on are in one group.
     starts = tl.arange(0, COLUMNS // RUN) * RUN
     mask = inside[:, None] & (starts < k - first)[None, :]
     groups = ((first + starts) // BLOCK_K)[None, :]
-    scale = _load_stored(scales + blocks * scales_stride + groups, mask, ENCODING)
+    scale = load_stored(scales + blocks * scales_stride + groups, mask, ENCODING)
     if s0 is not None:
         scale *= tl.load(s0 + rows * s0_stride, inside, other=0)[:, None]
     if zeros is not None:
-        zero = _load_stored(zeros + blocks * zeros_stride + groups, mask, None)
+        zero = load_stored(zeros + blocks * zeros_stride + groups, mask, None)
 
     if ZERO_KIND == MIDPOINT:
         numbers -= 1 << (BITS - 1)
     if ZERO_KIND == CODE:
         numbers -= _spread(zero, RUN, ROWS, COLUMNS)
-    weights = _multiply(numbers, _spread(scale, RUN, ROWS, COLUMNS))
+    weights = multiply(numbers, _spread(scale, RUN, ROWS, COLUMNS))
     if ZERO_KIND == VALUE:
         weights += _spread(zero, RUN, ROWS, COLUMNS)
 

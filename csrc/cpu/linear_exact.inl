@@ -33,11 +33,11 @@ inline void pack_rows_exact(const LinearPass& pass, int64_t begin, int64_t end) 
   });
 }
 
-// The mode bf16 rounds the table like x.
+// The modes bf16 and fp16 round the table like x.
 inline F32 table_of_mode(const WeightView& w, LinearMode mode) {
   alignas(64) float numbers[kLanes];
   store(numbers, table_numbers(w));
-  if (mode == LinearMode::kBFloat16) round_run(mode, kLanes, numbers);
+  if (mode != LinearMode::kExact) round_run(mode, kLanes, numbers);
   return load(numbers);
 }
 

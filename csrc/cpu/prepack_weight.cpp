@@ -12,13 +12,13 @@ constexpr const char* kUnpackWeight = "unpack_weight";
 // Words of panels that a thread should get at least: about 20 us of work.
 constexpr int64_t kGrainWords = 1 << 15;
 
-// Of the weight only the format and the codes are here.
+// Of the weight only the format and the codes are here. `layouts`: those that the op takes.
 WeightView read_codes(const char* op, const Tensor& qweight, const std::vector<int64_t>& format,
-                      WeightLayout layout) {
+                      std::initializer_list<WeightLayout> layouts) {
   const Device device = require_device_type(op, "qweight", qweight, DeviceType::CPU);
   WeightView view{};
   view.format = read_weight_format(op, format);
-  require_layout(op, view.format, layout);
+  require_layout(op, view.format, layouts);
   read_qweight(op, qweight, device, view);
   return view;
 }
@@ -35,9 +35,13 @@ int64_t grain_panels(const WeightFormat& f) { return ceil_div(kGrainWords, panel
 
 }  // namespace
 
-void prepack_weight(const Tensor& qweight, const std::vector<int64_t>& format, const Tensor& out) {
+void prepack_weight(const Tensor& qweight, const std::vector<int64_t>& format, int64_t layout,
+                    const Tensor& out) {
   constexpr const char* kOp = kPrepackWeight;
-  const WeightView view = read_codes(kOp, qweight, format, WeightLayout::kCanonical);
+  const WeightView view = read_codes(kOp, qweight, format, {WeightLayout::kCanonical});
+  LOWBIT_CHECK(layout >= 1 && layout <= 2, kOp, "layout", "be in 1..2", layout);
+  const auto packed = static_cast<WeightLayout>(layout);
+  LOWBIT_CHECK(packed == WeightLayout::kPanels, kOp, "layout", "be panels", layout_text(packed));
   const WeightFormat& f = view.format;
   int32_t* panels = read_out(kOp, out, panel_count(f), panel_words(f));
 
@@ -49,8 +53,10 @@ void prepack_weight(const Tensor& qweight, const std::vector<int64_t>& format, c
 
 void unpack_weight(const Tensor& qweight, const std::vector<int64_t>& format, const Tensor& out) {
   constexpr const char* kOp = kUnpackWeight;
-  const WeightView view = read_codes(kOp, qweight, format, WeightLayout::kPanels);
+  const WeightView view =
+      read_codes(kOp, qweight, format, {WeightLayout::kPanels, WeightLayout::kFragments});
   const WeightFormat& f = view.format;
+  require_layout(kOp, f, {WeightLayout::kPanels});
   int32_t* canonical = read_out(kOp, out, f.n, row_words(f.k, f.bits));
 
   const auto kernel = LOWBIT_FOR_CURRENT_ISA(unpack_panels);

@@ -134,6 +134,14 @@ void read_bias(const std::optional<Tensor>& bias, Device device, WeightOnlyLinea
   p.bias_stride = bias->stride(0);
 }
 
+// The mode whose kernel serves a call: `dense` rounds the weight to x's type, and a kernel may be
+// more exact than that. bfloat16 products of codes are; those of rounded table entries are not.
+LinearMode served_mode(LinearMode mode, const WeightOnlyLinearParams& p) {
+  if (mode != LinearMode::kDense) return mode;
+  const bool bf16 = p.x_type == ElementType::kBFloat16 && !p.weight.table;
+  return bf16 ? LinearMode::kBFloat16 : LinearMode::kExact;
+}
+
 }  // namespace
 
 void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& scales,
@@ -146,12 +154,13 @@ void weight_only_linear(const Tensor& x, const Tensor& qweight, const Tensor& sc
   const Device device = require_device_type(kOp, "x", x, DeviceType::CPU);
   WeightOnlyLinearParams p{};
   p.x_type = require_dtype(kOp, "x", x, {kFloat32, kFloat16, kBFloat16});
-  p.weight = read_weight(kOp, {qweight, scales, zeros, table, s0, format}, device);
+  p.weight = read_weight(kOp, {qweight, scales, zeros, table, s0, format}, device,
+                         {WeightLayout::kCanonical, WeightLayout::kPanels});
   const int64_t k = p.weight.format.k;
   LOWBIT_CHECK(x.dim() >= 1 && x.size(x.dim() - 1) == k, kOp, "x",
                "have shape [..., " + std::to_string(k) + "]", shape_text(x));
-  LOWBIT_CHECK(numerics >= 0 && numerics <= 3, kOp, "numerics", "be in 0..3", numerics);
-  p.mode = static_cast<LinearMode>(numerics);
+  LOWBIT_CHECK(numerics >= 0 && numerics <= 4, kOp, "numerics", "be in 0..4", numerics);
+  p.mode = served_mode(static_cast<LinearMode>(numerics), p);
   Extras extras;
   std::optional<Tensor> a_holder, b_holder;
   read_permutation(permutation, device, k, extras);

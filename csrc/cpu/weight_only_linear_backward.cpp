@@ -71,7 +71,8 @@ void weight_only_linear_backward(const Tensor& grad, const Tensor& qweight, cons
   const Device device = require_device_type(kOp, "grad", grad, DeviceType::CPU);
   WeightOnlyLinearBackwardParams p{};
   p.type = require_dtype(kOp, "grad", grad, {kFloat32, kFloat16, kBFloat16});
-  p.weight = read_weight(kOp, {qweight, scales, zeros, table, s0, format}, device);
+  p.weight = read_weight(kOp, {qweight, scales, zeros, table, s0, format}, device,
+                         {WeightLayout::kCanonical, WeightLayout::kPanels});
   const WeightFormat& f = p.weight.format;
   LOWBIT_CHECK(grad.dim() >= 1 && grad.size(grad.dim() - 1) == f.n, kOp, "grad",
                "have shape [..., " + std::to_string(f.n) + "]", shape_text(grad));

@@ -16,14 +16,17 @@ class Kernel:
     backend: str
     covers: Mapping[str, Container]
     evidence: str  # "modelled", "compiled", "measured on <machine>", as in the support table
+    # What the device's users should have a kernel for, in the manner of `covers`: who asks for
+    # anything else is not warned of a slower path.
+    made_for: Mapping[str, Container] = dataclasses.field(default_factory=dict)
 
     def decline(self, problem: Any) -> str | None:
         """Why the row does not cover the problem; None if it does."""
-        for field, values in self.covers.items():
-            value = getattr(problem, field)
-            if value not in values:
-                return f"{field} {show(value)} is not among {show(values)}"
-        return None
+        return _outside(self.covers, problem)
+
+    def is_made_for(self, problem: Any) -> bool:
+        """Whether it is a slower path when a problem goes to another kernel than this one."""
+        return _outside(self.made_for, problem) is None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +74,15 @@ def _pass_over(row: Kernel, problem: Any, forced: str | None) -> tuple[str | Non
     if forced is None and backend.rank < 0:
         return f"it runs only under use_backend({row.backend!r})", False
     reason = backend.missing(problem.device) or row.decline(problem)
-    return reason, reason is not None
+    return reason, reason is not None and row.is_made_for(problem)
+
+
+def _outside(ranges: Mapping[str, Container], problem: Any) -> str | None:
+    for field, values in ranges.items():
+        value = getattr(problem, field)
+        if value not in values:
+            return f"{field} {show(value)} is not among {show(values)}"
+    return None
 
 
 def show(value: Any) -> str:

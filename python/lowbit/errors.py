@@ -78,6 +78,14 @@ def require_contiguous(where: str, argument: str, tensor: torch.Tensor) -> None:
         refuse(where, argument, "be contiguous", f"strides {list(tensor.stride())}")
 
 
+def require_result(where: str, out, dtype, shape: Iterable[int], device) -> None:
+    """TypeError or ValueError unless a kernel can write such a result into `out`."""
+    require_dtype(where, "out", out.dtype, (dtype,))
+    require_shape(where, "out", out, shape)
+    require_device(where, "out", out, device)
+    require_contiguous(where, "out", out)
+
+
 def require_range(where: str, argument: str, field: str, value: int, low: int, high: int) -> None:
     """ValueError unless low <= value <= high."""
     if not low <= value <= high:

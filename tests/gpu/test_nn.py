@@ -12,8 +12,8 @@ pytestmark = pytest.mark.gpu
 
 @pytest.fixture(autouse=True)
 def _cpu_kernels_read_panels(monkeypatch):
-    def layout(device):
-        return "panels" if device.type == "cpu" else fastest_layout(device)
+    def layout(device, weight):
+        return "panels" if device.type == "cpu" else fastest_layout(device, weight)
 
     monkeypatch.setattr(weight_module, "fastest_layout", layout)
 

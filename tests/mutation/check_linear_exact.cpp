@@ -19,7 +19,7 @@ float expected_sum(const WeightFormat& f, ElementType numbers, const WeightRow& 
   for_each_chunk(f, 64, [&](size_t begin, size_t end) {
     float chain = 0.0f;
     for (size_t k = begin; k < end; ++k) {
-      const float t = numbers == kBFloat16 ? rounded(kBFloat16, w.numbers[k]) : w.numbers[k];
+      const float t = rounded(numbers, w.numbers[k]);  // table entries: codes stay as they are
       const float product = t * w.scales[k];
       const float weight = whole ? product + w.zeros[k] : t - w.zeros[k];
       chain = std::fma(rounded(numbers, x[k]), weight, chain);

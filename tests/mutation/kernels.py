@@ -108,6 +108,7 @@ KERNELS = {
         seeds={"plain": 32, "asan": 8},
     ),
     "triton_dequantize_weight": TritonKernel("dequantize_weight"),
+    "triton_weight_only_linear": TritonKernel("weight_only_linear"),
 }
 
 # Texts whose mutants nothing judges, and why.
@@ -119,6 +120,7 @@ NOT_JUDGED = {
     "csrc/cuda/device.cuh": "includes only",
     "csrc/cuda/platform.cuh": "macros only",
     "csrc/cuda/launch.cuh": "runs on the host: tests/test_host_model.py has its refusals",
+    "triton_kernels/tiles.py": "numbers for a launch: tests/test_triton_tiles.py has them",
     "csrc/cuda/tensor_map.cuh": "runs on the host: kernels only see what it made",
     **{f"csrc/cpu/{name}.inl": _PROBE for name in ("probe", "probe_bf16", "probe_tiles")},
 }

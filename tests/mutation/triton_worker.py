@@ -10,9 +10,8 @@ from unittest import mock
 from triton.runtime.errors import InterpreterError
 
 from tests.triton_cpu import backend
-from tests.triton_cpu.canaries import OutOfBounds, guarded
+from tests.triton_cpu.canaries import OutOfBounds
 from tests.triton_cpu.check_mistakes import root_cause, run_all
-from tests.triton_cpu.interpreter import corrections
 from tests.triton_cpu.mistakes import load
 
 
@@ -41,8 +40,7 @@ def _bounds(error: OutOfBounds) -> str:
 
 def main() -> None:
     op, texts = sys.argv[1], json.load(sys.stdin)
-    backend.load()
-    with tempfile.TemporaryDirectory() as folder, corrections(), guarded():
+    with tempfile.TemporaryDirectory() as folder, backend.interpreting():
         for number, (id, text) in enumerate(texts.items()):
             words = words_of(op, text, Path(folder) / f"mutant_{number}")
             print(json.dumps([id, words]), flush=True)

@@ -15,7 +15,10 @@ from triton.compiler import CompiledKernel
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
+from lowbit.triton_kernels import tiles
 from tests.facts.sass import KernelFacts, kernel_facts
+
+MULTIPROCESSORS = 132
 
 
 class StandIn:
@@ -43,8 +46,13 @@ def compiling_for(arch: str) -> Iterator[list[CompiledKernel]]:
     def compile_only(self, *args, warmup, **options):
         kernels.append(run(self, *args, warmup=True, **options))
 
-    driver.set_active(StandIn(arch))
-    with mock.patch.object(JITFunction, "run", compile_only):
+    stand_in = StandIn(arch)
+    kind = tiles.Device(stand_in.capability, MULTIPROCESSORS)
+    driver.set_active(stand_in)
+    with (
+        mock.patch.object(JITFunction, "run", compile_only),
+        mock.patch.object(tiles, "device_kind", lambda tensor: kind),
+    ):
         yield kernels
 
 

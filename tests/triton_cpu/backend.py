@@ -1,10 +1,16 @@
 """Backend `triton_model`: the Triton kernels in Triton's interpreter, on CPU tensors."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib
+from collections.abc import Iterator
+from unittest import mock
 
 from lowbit import registry
+from lowbit.triton_kernels import tiles
+from tests.triton_cpu.canaries import guarded
+from tests.triton_cpu.interpreter import corrections
 
 NAME = "triton_model"
 
@@ -18,3 +24,15 @@ def load() -> None:
             op.add_kernel(dataclasses.replace(row, backend=NAME, evidence="modelled"))
             run = importlib.import_module(f"lowbit.ops.{op.name}").run_triton
             registry.LIBRARY.impl(f"{op.name}__{NAME}", run, "CPU")
+
+
+@contextlib.contextmanager
+def interpreting() -> Iterator[None]:
+    """Within the block the backend's kernels run: corrected, guarded, and for a GPU of 9.0.
+
+    It has one multiprocessor, so that few programs are enough for it.
+    """
+    load()
+    kind = mock.patch.object(tiles, "device_kind", lambda tensor: tiles.Device(90, 1))
+    with corrections(), guarded(), kind:
+        yield

@@ -1,18 +1,24 @@
-"""Each seeded mistake is found by wrong bits or by the guards; run by tests/test_triton.py."""
+"""Each seeded mistake is found by wrong values or by the guards; run by tests/test_triton.py."""
 
 import dataclasses
 import math
+from unittest import mock
 
 import pytest
 import torch
 from triton.runtime.errors import InterpreterError
 
+from lowbit.bench.cases import DEQUANTIZE, LINEAR, Case
+from lowbit.bench.check import compare, expected_of
+from lowbit.bench.weight_specs import WeightSpec
+from lowbit.triton_kernels import tiles
 from tests.triton_cpu.canaries import OutOfBounds
 from tests.triton_cpu.mistakes import MISTAKES, mistaken
 from tests.weight_cases import assert_same_bits, random_weight
 
 pytestmark = pytest.mark.usefixtures("interpreted")
 E4M3, E8M0 = torch.float8_e4m3fn, torch.float8_e8m0fnu
+FP32, FP16, BF16 = torch.float32, torch.float16, torch.bfloat16
 
 
 def weights():
@@ -30,12 +36,64 @@ def weights():
         yield weight
 
 
-def run_all(op, backend):
-    kernel = getattr(torch.ops.lowbit, f"{op}__{backend}")
+def run_dequantize(backend):
+    kernel = getattr(torch.ops.lowbit, f"{DEQUANTIZE}__{backend}")
     for weight in weights():
         out = torch.full(weight.shape, math.nan)
         kernel(*weight.tensors, weight.format, torch.float32, out)
         assert_same_bits(out, weight.dequantize())
+
+
+def _linear(rows, dtype, mode="exact", bias="none", low_rank="none", **spec):
+    return Case(LINEAR, WeightSpec(**spec), rows, dtype, mode, bias, low_rank, view="padded")
+
+
+# Tiles and parts of K in all numbers, every way to read codes and to multiply.
+LINEARS = (
+    _linear((2,), BF16, n=5, k=264, bits=4, block_k=128, zeros="code", cut="columns"),
+    _linear((1,), BF16, "bf16", bias="float32", n=65, k=530, bits=2, block_k=128, table="random"),
+    _linear((3,), BF16, low_rank="x", n=3, k=112, bits=7, block_k=48, zeros="code", cut="rows"),
+    _linear(
+        (2, 3), FP32, bias="strided", n=9, k=83, bits=3, block_k=33, block_n=2, zeros="value",
+        zero_dtype=FP16, s0="rows", permuted=True,
+    ),
+    _linear((40,), FP16, bias="x", n=70, k=300, bits=4, block_k=64, zeros="midpoint"),
+    _linear((17,), FP16, n=2, k=96, bits=8, block_k=32, zeros="code", s0="tensor"),
+    _linear((1,), BF16, n=2, k=64, bits=8, block_k=32, zeros="code", zero_dtype=FP16),
+    _linear((2,), FP32, n=5, k=40, bits=1, block_k=7, table="random", zeros="midpoint"),
+)  # fmt: skip
+
+
+# Of a program each, and of one for both.
+SPLITS = {(90, 65, 530, 2): 3, (90, 70, 300, 4): 2}
+
+
+def run_linear(backend):
+    kernel = getattr(torch.ops.lowbit, f"{LINEAR}__{backend}")
+    for case in LINEARS:
+        args = list(case.make())
+        args[3] = None if args[3] is None else args[3].contiguous()  # of other strides than scales
+        out = torch.full((*case.rows, case.weight.n), math.nan, dtype=case.dtype)
+        with mock.patch.dict(tiles.TUNED, SPLITS):
+            kernel(*args, out)
+        assert compare(out, expected_of(case, 0)).failure is None
+    run_padding(kernel)
+
+
+def run_padding(kernel):
+    """What the codes behind k select is infinite."""
+    table = torch.tensor([1.0, math.inf, math.inf, math.inf])
+    qweight, fmt = torch.tensor([[-1 << 10]], dtype=torch.int32), (1, 2, 1, 5, 1, 5, 0, 0)
+    x, out = torch.arange(5.0).view(1, 5), torch.zeros(1, 1)
+    kernel(x, qweight, torch.ones(1, 1), None, table, *[None] * 5, fmt, 0, out)
+    assert out == 10
+
+
+RUNS = {DEQUANTIZE: run_dequantize, LINEAR: run_linear}
+
+
+def run_all(op, backend):
+    RUNS[op](backend)
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -47,7 +105,18 @@ def test_the_true_text_passes(op, interpreted):
     run_all(op, interpreted)
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=str)
+def by_default(mistake) -> bool:
+    """Runs of linears take longer: one in four."""
+    return mistake.op != LINEAR or MISTAKES.index(mistake) % 4 == 0
+
+
+EVERY_MISTAKE = [
+    pytest.param(mistake, marks=[] if by_default(mistake) else pytest.mark.slow, id=str(mistake))
+    for mistake in MISTAKES
+]
+
+
+@pytest.mark.parametrize("mistake", EVERY_MISTAKE)
 def test_a_mistake_is_found(mistake, interpreted, tmp_path):
     with (
         mistaken(mistake, tmp_path),

@@ -26,8 +26,38 @@ CODED = {
 }
 ROUNDED = {**CODED, tl.float16: (torch.float16, None)}
 BITS_OF_SIZE = {1: (torch.uint8, np.uint8), 2: (torch.int16, np.uint16)}
+
+
+def codes_less_zeros(runs, zeros, selector, shift, mask):
+    """Of each run the code at a bit of one of its halves, as a number, less its zero."""
+    half = np.where(selector == 0x7632, 16, 0)
+    return ((runs >> half >> shift) & (mask & 0xFFFF)).astype(np.float32) - zeros
+
+
 # Inline assembly by its text: what it computes.
-INLINE_ASM = {"mul.rn.f32 $0, $1, $2;": np.multiply}
+INLINE_ASM = {
+    "mul.rn.f32 $0, $1, $2;": np.multiply,
+    """{
+    .reg .b32 t, one, least;
+    prmt.b32 t, $1, $2, $4;
+    shr.u32 t, t, $6;
+    lop3.b32 t, t, $8, 0x43004300, 0xEA;
+    mov.b32 one, 0x3F803F80;
+    mov.b32 least, 0xC300C300;
+    fma.rn.bf16x2 t, t, one, least;
+    mov.b32 one, 0xBF80BF80;
+    fma.rn.bf16x2 $0, $3, one, t;
+}""": codes_less_zeros,
+    """{
+    .reg .b32 t, least;
+    prmt.b32 t, $1, $2, $4;
+    shr.u32 t, t, $6;
+    lop3.b32 t, t, $8, 0x64006400, 0xEA;
+    mov.b32 least, 0x64006400;
+    sub.rn.f16x2 t, t, least;
+    sub.rn.f16x2 $0, t, $3;
+}""": codes_less_zeros,
+}
 STOCK = {
     name: getattr(InterpreterBuilder, name)
     for name in ("binary_op", "unary_op", "ternary_op", "cast_impl", "create_fma", "create_dot")

@@ -4,11 +4,11 @@ As in tests/facts/limits.py: written before tuning; no spills anywhere. `static_
 of a kernel's shared memory, which Triton sizes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from lowbit.bench.cases import DEQUANTIZE, Case
+from lowbit.bench.cases import DEQUANTIZE, LINEAR, Case
 from lowbit.bench.weight_specs import WeightSpec
 from lowbit.formats.weight_format import ZERO_KINDS
 from lowbit.ops.dequantize_weight import OUT_DTYPES
@@ -18,9 +18,9 @@ from tests.facts.limits import Entry
 
 @dataclass(frozen=True)
 class Limits:
-    """A kernel and the calls that it is compiled for, the most telling first."""
+    """The kernels of an op's calls, and those calls, the most telling first."""
 
-    entry: Entry
+    entries: tuple[Entry, ...]
     calls: tuple[Case, ...]
 
 
@@ -43,8 +43,8 @@ _CALLS = (
 )
 _N, _K = 4096, 14336
 
-LIMITS = (
-    Limits(
+_DEQUANTIZE = Limits(
+    (
         Entry(
             source=DEQUANTIZE,
             kernel="_dequantize_weight_kernel",
@@ -64,6 +64,110 @@ LIMITS = (
                 operations={"instructions": 248 * _N * _K / 16 / 32},
             ),
         ),
-        tuple(dict.fromkeys(_CALLS)),
+    ),
+    tuple(dict.fromkeys(_CALLS)),
+)
+
+
+def _linear(rows: int, dtype: torch.dtype, mode: str = "exact", **spec) -> Case:
+    weight = WeightSpec(n=64, k=4096, **{"block_k": 128, "zeros": "code", **spec})
+    return Case(LINEAR, weight, (rows,), dtype, mode, bias="x")
+
+
+# Three programs of a multiprocessor have 36 KiB of codes on their way: in 800 ns 132 of them are
+# enough for 4.8 TB/s.
+_FEW_ROWS = Entry(
+    source=LINEAR,
+    kernel="_weight_only_linear_kernel",
+    instances=1,
+    threads=128,
+    registers=128,
+    blocks=3,
+    static_shared=32768,
+    requires=("LDGSTS.128",),
+    # Flushed subnormals would differ from the reference.
+    forbids=("FMUL.FTZ", "FADD.FTZ", "FFMA.FTZ"),
+    work=Work(
+        "4096x4096, 4 bits g128, one row of bfloat16",
+        bytes=4096 * 4096 * (4 / 8 + 3 / 128),
+        operations={"instructions": 6 * 4096 * 4096 / 32},
     ),
 )
+_ADD_PARTS = Entry(
+    source=LINEAR,
+    kernel="_weight_only_linear_parts_kernel",
+    instances=1,
+    threads=32,
+    registers=64,
+    blocks=16,
+    requires=("LDG.128",),
+    forbids=_FEW_ROWS.forbids,
+    work=Work("8 parts of 4096", bytes=4 * 9 * 4096, operations={}),
+)
+# The tensor core's instruction by architecture, the same for any number of rows: its order of sums
+# is that of a row's result. For 16 rows of x six instructions a weight at most: 16 x 16 weights are
+# two HMMA of a warp, 64 x 16 one HGMMA or UTCHMMA of four. Ten on 10.0, which has its operands and
+# sums brought to it and waited for, product by product.
+_MMA = {"HMMA": (("80", "89", "120a"), 24), "HGMMA": (("90a",), 48), "UTCHMMA": (("100a",), 80)}
+
+
+def _by_tensor_core(entry: Entry, tuned: bool) -> tuple[Entry, ...]:
+    return tuple(
+        replace(
+            entry,
+            archs=archs,
+            requires=(*entry.requires, mma),
+            per_mma=per_mma if tuned else None,
+        )
+        for mma, (archs, per_mma) in _MMA.items()
+    )
+
+
+_BF16, _FP16 = torch.bfloat16, torch.float16
+_LINEAR = (
+    Limits(
+        (*_by_tensor_core(_FEW_ROWS, tuned=True), _ADD_PARTS),
+        (_linear(1, _BF16), _linear(16, _FP16), _linear(1, _BF16, zeros="midpoint")),
+    ),
+    Limits(
+        (*_by_tensor_core(replace(_FEW_ROWS, requires=()), tuned=False), _ADD_PARTS),
+        (
+            _linear(1, _BF16, bits=7, block_k=64),
+            _linear(16, _FP16, bits=8, scales=_E4M3, s0="rows"),
+            *(_linear(1, _BF16, bits=b, block_k=g) for b in range(1, 9) for g in (16, 32, 64)),
+        ),
+    ),
+    Limits(  # entries of tables are read from memory, and their addresses take registers
+        (
+            *_by_tensor_core(
+                replace(_FEW_ROWS, requires=(), registers=168, static_shared=49152), tuned=False
+            ),
+            _ADD_PARTS,
+        ),
+        (_linear(1, _BF16, "bf16", bits=4, zeros="none", table="random"),),
+    ),
+    Limits(  # many rows: a program walks all of K, and has more sums
+        _by_tensor_core(replace(_FEW_ROWS, registers=224, blocks=2, static_shared=49152), False),
+        (_linear(300, _BF16), _linear(300, _FP16, zeros="midpoint")),
+    ),
+    Limits(
+        # Products in float32, none in tf32.
+        (
+            replace(
+                _FEW_ROWS,
+                registers=168,
+                requires=("FFMA",),
+                forbids=(*_FEW_ROWS.forbids, *_MMA),
+            ),
+            _ADD_PARTS,
+        ),
+        (
+            _linear(1, torch.float32),
+            _linear(16, torch.float32, bits=3, zeros="value", zero_dtype=torch.float32),
+            _linear(5, _BF16, bits=5, block_k=48, zeros="value", zero_dtype=_FP16),
+            _linear(16, torch.float32, bits=4, table="random", block_k=7),
+        ),
+    ),
+)
+
+LIMITS = (_DEQUANTIZE, *_LINEAR)

@@ -23,8 +23,8 @@ class Mistake:
         return f"{self.op}: {self.name}"
 
 
-DEQUANTIZE = "dequantize_weight"
-MISTAKES = tuple(
+DEQUANTIZE, LINEAR = "dequantize_weight", "weight_only_linear"
+_DEQUANTIZE = tuple(
     Mistake(DEQUANTIZE, *parts)
     for parts in (
         # masks
@@ -80,6 +80,84 @@ MISTAKES = tuple(
     )
 )  # fmt: skip
 
+_LINEAR = tuple(
+    Mistake(LINEAR, *parts)
+    for parts in (
+        # codes
+        ("runs of a unit alike", "runs // PER_UNIT\n", "runs\n"),
+        ("no runs within a unit", "loaded >> (runs % PER_UNIT * BITS)[None, :]", "loaded"),
+        ("units of the first chunk", "index = first // (UNIT // WIDTH) + runs", "index = runs"),
+        ("a unit behind the plane", "(k - 1) // (UNIT // WIDTH) + 1",
+         "(k - 1) // (UNIT // WIDTH) + 2"),
+        ("the middle plane before its place", "low_plane + ((k - 1) // (32 // LOW) + 1)",
+         "low_plane + k // (32 // LOW)"),
+        ("the high plane in the middle one", "middle_plane + ((k - 1) // (32 // MIDDLE) + 1)",
+         "middle_plane"),
+        ("the middle plane in the lowest bits", "((1 << MIDDLE) - 1)) << LOW",
+         "((1 << MIDDLE) - 1))"),
+        ("the high plane shifted too far", "& 1) << (LOW + MIDDLE)", "& 1) << (LOW + MIDDLE + 1)"),
+        ("codes of the next phase", "SHIFT: tl.constexpr = PHASE * BITS",
+         "SHIFT: tl.constexpr = PHASE * BITS + BITS"),
+        ("always the lower half of a run", "0x7632 if SHIFT >= 16 else 0x5410", "0x5410"),
+        ("numbers from 2**22", "codes | 0x4B000000", "codes | 0x4A800000"),
+        # zeros and scales
+        ("zero forgotten", "(BIG + zero)", "BIG"),
+        ("middle code one too high", "1 << (BITS - 1) if", "(1 << (BITS - 1)) + 1 if"),
+        ("zero added", "numbers -= zero", "numbers += zero"),
+        ("value taken off", "numbers += zero", "numbers -= zero"),
+        ("zero subtracted from values", "if ZERO_KIND != NONE and ZERO_KIND != VALUE:",
+         "if ZERO_KIND != NONE:"),
+        ("scales of the next group", "((first + starts) // BLOCK_K)",
+         "((first + starts + 1) // BLOCK_K)"),
+        ("scales of the first chunk", "((first + starts) // BLOCK_K)", "(starts // BLOCK_K)"),
+        ("one scale for a chunk of many groups", "GROUPS=1 if group >= columns else LENGTH.value",
+         "GROUPS=1"),
+        ("scales behind k", "(starts < left)", "(starts < left + LENGTH)"),
+        ("scales behind n", "mask = inside[:, None] & (starts",
+         "mask = (inside | True)[:, None] & (starts"),
+        ("a scale row for each row", "rows // block_n", "rows"),
+        ("zeros where the scales are", "zeros + blocks * zeros_stride",
+         "zeros + blocks * scales_stride"),
+        ("s0 of the first row", "s0 + rows * s0_stride", "s0 + rows * 0"),
+        ("s0 forgotten", "scale *= second_scale", "pass"),
+        ("group deeper than it is", "group = block_k & -block_k",
+         "group = 2 * (block_k & -block_k)"),
+        ("scale of a chunk without its sums", "tl.fma(of_chunk, tl", "tl.fma(sums, tl"),
+        # x
+        ("even columns as odd ones", "even, odd = tl.split", "odd, even = tl.split"),
+        ("x behind k", "mask = mask & (columns < left)[None, :]", "pass"),
+        ("what the padding selects", "tl.where((columns < left)[None, :], weights, 0.0)",
+         "weights"),
+        ("columns in another order", "index = tl.load(permutation + first",
+         "index = 0 * first + tl.load(permutation + 0 * first"),
+        ("rows of the first tile", "first_m + tl.arange(0, BLOCK_M).to",
+         "tl.arange(0, BLOCK_M).to"),
+        ("rows of x as dense", "rows_m * x_stride", "rows_m * k"),
+        # sums
+        ("a chunk less", "(split + 1) * chunks, (k - 1) // COLUMNS + 1)",
+         "(split + 1) * chunks, k // COLUMNS)"),
+        ("a split less", "(part + 1) * splits_of_part, splits)",
+         "(part + 1) * splits_of_part, splits - 1)"),
+        ("splits overwrite each other", "total += sums", "total = sums"),
+        ("parts overwrite each other", "out += part.to(tl.int64) * m * n", "out += 0 * part"),
+        ("the first part again", "sums += size", "sums += 0 * size"),
+        ("parts without the last", "for _ in range(parts)", "for _ in range(parts - 1)"),
+        ("bias twice", "None if split else bias", "bias"),
+        ("low-rank term forgotten", "sums += tl.load(addend + offsets, mask, other=0)", "pass"),
+        ("bias of the first column", "offsets % n, mask, bias", "offsets * 0, mask, bias"),
+        ("stores behind n", "mask = inside[:, None] & inside_m[None, :]",
+         "mask = (inside | True)[:, None] & inside_m[None, :]"),
+        ("stores behind m", "inside[:, None] & inside_m[None, :]", "inside[:, None]"),
+        # launch
+        ("programs of one tile of x", "tiles_m = triton.cdiv(m, cut.block_m)", "tiles_m = 1"),
+        ("programs of one part", "triton.cdiv(n, cut.rows) * parts * tiles_m,",
+         "triton.cdiv(n, cut.rows) * tiles_m,"),
+        ("zeros that are no integers", "zeros.dtype == torch.uint8", "True"),
+        ("weights rounded where they may not be", "if not scaled and not may_round:", "if False:"),
+    )
+)  # fmt: skip
+MISTAKES = _DEQUANTIZE + _LINEAR
+
 
 def mistaken(mistake: Mistake, folder: Path) -> mock._patch_dict:
     """While the result is entered, ops launch the mistaken text, a copy in `folder`."""
@@ -91,7 +169,8 @@ def mistaken(mistake: Mistake, folder: Path) -> mock._patch_dict:
 
 
 def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"mistaken_{path.parent.name}", path)
+    name = f"lowbit.triton_kernels.mistaken_{path.parent.name}"  # it imports from its neighbours
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

@@ -7,9 +7,6 @@ import pytest
 def interpreted():
     """Triton kernels run on CPU tensors, corrected and guarded; gives the backend's name."""
     from tests.triton_cpu import backend
-    from tests.triton_cpu.canaries import guarded
-    from tests.triton_cpu.interpreter import corrections
 
-    backend.load()
-    with corrections(), guarded():
+    with backend.interpreting():
         yield backend.NAME

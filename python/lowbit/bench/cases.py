@@ -15,7 +15,7 @@ import zlib
 
 import torch
 
-from lowbit.bench.weight_specs import WeightSpec, in_panels
+from lowbit.bench.weight_specs import WeightSpec, in_layout
 from lowbit.errors import dtype_name
 from lowbit.formats.numerics import MODES
 from lowbit.formats.tables import TABLE_NAMES
@@ -42,7 +42,7 @@ class Case:
     rows: the leading dimensions of x (of grad for the backward op). dtype: that of x or grad, or
     of the result of dequantize_weight; packing has none. bias, low_rank: "none", or of x's dtype,
     float32 or strided. rank: of the low-rank pair. view: how x lies in memory; what lies around it
-    is NaN.
+    is NaN. Packing is into, and unpacking from, the weight's layout: panels unless it has another.
     """
 
     op: str
@@ -71,7 +71,8 @@ class Case:
     def make(self, seed: int = 0, device: str | torch.device = "cpu") -> tuple:
         """The flat arguments of the op; the same for the same seed."""
         seed = zlib.crc32(f"{seed} {self}".encode())
-        return self.arguments(self.weight.make(seed, device), seed + 1)
+        spec = self._spec("canonical") if self.op in PACKING else self.weight
+        return self.arguments(spec.make(seed, device), seed + 1)
 
     def arguments(self, weight: QuantizedWeight, seed: int) -> tuple:
         """The flat arguments of the op on a weight that is there already.
@@ -80,11 +81,13 @@ class Case:
         every call, which is no part of what is timed.
         """
         if self.op == UNPACK:
-            weight = in_panels(weight)
+            weight = in_layout(weight, self._packed_layout)
         fmt = tuple(weight.format)
         if self.op == DEQUANTIZE:
             return (*weight.tensors, fmt, self.dtype)
-        if self.op in PACKING:
+        if self.op == PREPACK:
+            return weight.qweight, fmt, LAYOUTS.index(self._packed_layout)
+        if self.op == UNPACK:
             return weight.qweight, fmt
         generator = torch.Generator().manual_seed(seed)
         x = self._input(generator, weight.device)
@@ -127,8 +130,8 @@ class Case:
     @property
     def bytes(self) -> int:
         """Bytes that must move: weight, low-rank pair, input and result, each once."""
-        layout = "panels" if self.op == UNPACK else "canonical"
-        weight = self._code_bytes(layout) if self.op in PACKING else self.weight.nbytes
+        layout = self._packed_layout if self.op == UNPACK else "canonical"
+        weight = self._spec(layout).code_bytes if self.op in PACKING else self.weight.nbytes
         return weight + self.bytes_beside_weight
 
     @property
@@ -136,13 +139,18 @@ class Case:
         """Those of `bytes` that are not the weight: entries have weights of other sizes."""
         n, k = self.weight.n, self.weight.k
         if self.op in PACKING:
-            return self._code_bytes("panels" if self.op == PREPACK else "canonical")
+            layout = self._packed_layout if self.op == PREPACK else "canonical"
+            return self._spec(layout).code_bytes
         elements = n * k if self.op == DEQUANTIZE else self.m * (n + k)
         pair = self._rank * (n + k) * (4 if self.low_rank == "float32" else self.dtype.itemsize)
         return elements * self.dtype.itemsize + pair
 
-    def _code_bytes(self, layout: str) -> int:
-        return dataclasses.replace(self.weight, layout=layout).code_bytes
+    def _spec(self, layout: str) -> WeightSpec:
+        return dataclasses.replace(self.weight, layout=layout)
+
+    @property
+    def _packed_layout(self) -> str:
+        return "panels" if self.weight.layout == "canonical" else self.weight.layout
 
     @property
     def _rank(self) -> int:
@@ -300,6 +308,31 @@ def _modes() -> list[Case]:
     return cases
 
 
+def _dense() -> list[Case]:
+    """Formats in the mode dense, and in fragments in the modes of 16-bit operands."""
+    halves = (torch.float16, torch.bfloat16)
+    cases = [
+        Case(LINEAR, weight, dtype=dtype, mode="dense")
+        for weight, dtype in zip(_formats()[::2], itertools.cycle(halves), strict=False)
+    ]
+    cases += [
+        Case(LINEAR, dataclasses.replace(weight, layout="panels"), dtype=dtype, mode="dense")
+        for weight, dtype in zip(_formats()[1::3], itertools.cycle(X_DTYPES), strict=False)
+    ]
+    cases += [
+        Case(LINEAR, WeightSpec(table=table, zeros="midpoint"), dtype=dtype, mode=mode)
+        for table in ("nf4", "e2m1")
+        for mode, dtype in (("fp16", torch.float32), *(("dense", dtype) for dtype in halves))
+    ]
+    modes = itertools.cycle(itertools.product(("dense", "fp16", "bf16"), halves))
+    fragments = _formats() + _shapes() + _cuts()
+    cases += [
+        Case(LINEAR, dataclasses.replace(weight, layout="fragments"), dtype=dtype, mode=mode)
+        for weight, (mode, dtype) in zip(fragments, modes, strict=False)
+    ]
+    return cases
+
+
 def _gradients() -> list[Case]:
     """Every weight in panels; weights of several panels with many rows of grad; tall blocks."""
     change = dataclasses.replace
@@ -374,7 +407,7 @@ def _mixed(op: str, count: int) -> list[Case]:
 def _linear_cases(op: str) -> tuple[Case, ...]:
     cases = [Case(op, w) for w in WEIGHTS]
     cases += [Case(op, w, rows=(1,), dtype=torch.bfloat16) for w in _formats()[::3]]
-    cases += _modes() + _addends() if op == LINEAR else _gradients()
+    cases += _modes() + _dense() + _addends() if op == LINEAR else _gradients()
     return tuple(dict.fromkeys(cases + _inputs(op) + _mixed(op, 60)))
 
 
@@ -387,13 +420,14 @@ def _dequantize_cases() -> tuple[Case, ...]:
 
 
 def _packing_cases(op: str) -> tuple[Case, ...]:
-    """Bits, groups, tails and slices; scales and zeros are no part of it."""
+    """Bits, groups, tails and slices in both packed layouts; scales and zeros are no part of it."""
     specs = [*_shapes(), *_cuts(), *(c.weight for c in _mixed(DEQUANTIZE, 40))]
     specs += [
         WeightSpec(n=n, k=k, bits=b, zeros="code")
         for b in range(1, 9)
         for n, k in ((64, 128), (130, 77))
     ]
+    specs += [dataclasses.replace(spec, layout="fragments") for spec in specs]
     return tuple(dict.fromkeys(Case(op, spec) for spec in specs))
 
 

@@ -43,13 +43,13 @@ class Layer:
 
     @functools.cached_property
     def packed(self) -> QuantizedWeight:
-        """The weight as a user of the CPU kernels would lay it out."""
+        """The weight as a user of the device's kernels would lay it out."""
         return prepack(self.weight)
 
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
-    """A case with its data. prepack: our CPU kernels get the prepacked weight."""
+    """A case with its data. prepack: our kernels get the prepacked weight where they read it."""
 
     case: Case
     layer: Layer
@@ -132,7 +132,7 @@ def own_entry(workload: Workload, backend: str) -> Entry:
     call, results, split = op.overload, (), len(operands)
     if op.name in WITHOUT_X:  # the result is so large that page faults of fresh memory take over
         call, results = _into_given_output(op), (op.allocate(*args),)
-    arithmetic, planes = _ARITHMETIC[case.mode]
+    arithmetic, planes = _ARITHMETIC[_multiplied_as(case)]
     return Entry(
         f"lowbit {backend}{isa}",
         lambda *given: call(*head, *given[:split], *tail, *given[split:]),
@@ -145,6 +145,13 @@ def own_entry(workload: Workload, backend: str) -> Entry:
     )
 
 
+def _multiplied_as(case: Case) -> str:
+    """The mode whose kernel serves a case."""
+    if case.mode != "dense":
+        return case.mode
+    return "bf16" if case.dtype == torch.bfloat16 else "exact"
+
+
 def _operands(op: str, weight: QuantizedWeight, args: tuple) -> tuple[torch.Tensor | None, ...]:
     """Those of the arguments that stand for the weight."""
     if op in PACKING:
@@ -154,8 +161,8 @@ def _operands(op: str, weight: QuantizedWeight, args: tuple) -> tuple[torch.Tens
 
 def _weight_for(workload: Workload, backend: str) -> QuantizedWeight:
     """Prepacked where that was asked for and the backend has a kernel that reads it."""
-    op, on_cpu = workload.case.op, registry.BACKENDS[backend].device == "cpu"
-    if not workload.prepack or not on_cpu or op in PACKING:
+    op, anywhere = workload.case.op, registry.BACKENDS[backend].device is None
+    if not workload.prepack or anywhere or op in PACKING:
         return workload.weight
     packed = workload.layer.packed
     args = workload.case.arguments(packed, _SEED)

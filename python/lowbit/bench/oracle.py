@@ -14,9 +14,9 @@ import torch
 
 from lowbit import registry
 from lowbit.formats.int8x2 import CHUNK
-from lowbit.formats.numerics import BF16, INT8X2, round_operand
+from lowbit.formats.numerics import BF16, DENSE, INT8X2, round_operand
 from lowbit.formats.packing import PLANE_WIDTHS, plane_words
-from lowbit.formats.weight_format import ZERO_KINDS, WeightFormat, dequantize_parts
+from lowbit.formats.weight_format import LAYOUTS, ZERO_KINDS, WeightFormat, dequantize_parts
 from lowbit.ops.weight_only_linear import Arguments
 
 # For each bit of the codes, the lowest first: row, word and bit of the word, over all codes.
@@ -44,7 +44,7 @@ def oracle_weight(qweight, scales, zeros, table, s0, fmt: WeightFormat) -> torch
     Each product or sum of two float32 numbers is computed in float64 and rounded to float32, which
     rounds once, as float64 has more than twice the digits.
     """
-    codes = _gather(qweight, _panel_bits(fmt) if fmt.layout else _canonical_bits(fmt))
+    codes = _gather(qweight, _BITS[fmt.layout](fmt))
     scale = _spread(scales, fmt)
     if s0 is not None:
         scale = (scale * s0.double().reshape(-1, 1)).float().double()
@@ -92,6 +92,27 @@ def _panel_bits(fmt: WeightFormat) -> Bits:
         start = start + 256 * (unit_columns * width // 32)
 
 
+def _fragment_bits(fmt: WeightFormat) -> Bits:
+    """The same in fragments, from the lane, pair and element that hold a row and a column."""
+    row, column = torch.arange(fmt.n)[:, None], torch.arange(fmt.k)[None]
+    in_group = column % fmt.block_k
+    unit = column // fmt.block_k * -(-fmt.block_k // 32) + in_group // 32
+    lane = row % 32 // 4 * 4 + in_group % 8 // 2
+    register = row % 2 + 2 * (in_group % 16 // 8)
+    pair = 8 * (in_group % 32 // 16) + 4 * (row % 4 // 2) + register
+    start = (2 * unit + row % 64 // 32) * 32 * fmt.bits
+    for width in PLANE_WIDTHS[fmt.bits]:
+        of_word = 16 // width
+        word = start + lane * width + pair // of_word
+        for bit in range(width):
+            yield row // 64, word, pair % of_word * width + bit + 16 * (in_group % 2)
+        start = start + 32 * width
+
+
+# By the number of the layout.
+_BITS = (_canonical_bits, _panel_bits, _fragment_bits)
+
+
 def _gather(words: torch.Tensor, bits: Bits) -> torch.Tensor:
     """The codes whose bits, the lowest first, lie at (row, word, bit of the word)."""
     found = (words[row, word].long() >> shift & 1 for row, word, shift in bits)
@@ -102,24 +123,24 @@ def _scatter(codes: torch.Tensor, bits: Bits, shape: tuple[int, int]) -> torch.T
     """Words with the codes' bits at their places, and zeros elsewhere."""
     words = torch.zeros(shape, dtype=torch.int64)
     for bit, (row, word, shift) in enumerate(bits):
-        places = torch.broadcast_tensors(row, word)
-        words.index_put_(places, ((codes >> bit) & 1) << shift, accumulate=True)
+        row, word, shift = torch.broadcast_tensors(row, word, shift)
+        words.index_put_((row, word), ((codes >> bit) & 1) << shift, accumulate=True)
     return torch.where(words >= 1 << 31, words - (1 << 32), words).int()
 
 
-def _expected_prepack(qweight: torch.Tensor, numbers: tuple[int, ...]) -> Expected:
+def _expected_prepack(qweight: torch.Tensor, numbers: tuple[int, ...], layout: int) -> Expected:
     fmt = WeightFormat(*numbers)
     codes = _gather(qweight, _canonical_bits(fmt))
-    unit_columns = 32 // min(PLANE_WIDTHS[fmt.bits])
+    unit_columns = 32 if LAYOUTS[layout] == "fragments" else 32 // min(PLANE_WIDTHS[fmt.bits])
     groups = (min(fmt.block_k, fmt.k - start) for start in range(0, fmt.k, fmt.block_k))
     columns = sum(-(-group // unit_columns) * unit_columns for group in groups)
     shape = -(-fmt.n // 64), columns * fmt.bits * 64 // 32
-    return Expected(_scatter(codes, _panel_bits(fmt), shape), None)
+    return Expected(_scatter(codes, _BITS[layout](fmt), shape), None)
 
 
 def _expected_unpack(qweight: torch.Tensor, numbers: tuple[int, ...]) -> Expected:
     fmt = WeightFormat(*numbers)
-    codes = _gather(qweight, _panel_bits(fmt))
+    codes = _gather(qweight, _BITS[fmt.layout](fmt))
     shape = fmt.n, sum(plane_words(fmt.bits, fmt.k))
     return Expected(_scatter(codes, _canonical_bits(fmt), shape), None)
 
@@ -136,6 +157,8 @@ def _expected_linear(*args: Any) -> Expected:
         tensors[3] = _table_of_mode(a.table, a.numerics)
     w = dequantize_parts(*tensors, WeightFormat(*a.format))
     true_w = w if a.numerics != INT8X2 else dequantize_parts(*args[1:6], WeightFormat(*a.format))
+    if a.numerics == DENSE:
+        w = w.to(a.x.dtype).float()
     x = a.x if a.permutation is None else a.x[..., a.permutation.long()]
     true_x, x = _x_of_mode(x, a.numerics, WeightFormat(*a.format))
     oracle = torch.matmul(true_x.double(), true_w.double().t())
@@ -148,9 +171,10 @@ def _expected_linear(*args: Any) -> Expected:
         oracle, plain = oracle + a.bias.double(), plain + a.bias.float()
     fixed = a.numerics == INT8X2 and a.low_rank_a is None
     bits = _reference(args) if fixed else None
-    # bf16 kernels multiply zeros apart from codes: inf - inf may come out.
+    # bf16 kernels multiply zeros apart from codes: inf - inf may come out. In dense the rounded
+    # weight may be zero or infinite, which kernels that do not round it need not see.
     has_zeros = ZERO_KINDS[WeightFormat(*a.format).zero_kind] != "none"
-    any_nonfinite = a.numerics == BF16 and has_zeros
+    any_nonfinite = a.numerics == DENSE or (a.numerics == BF16 and has_zeros)
     return Expected(oracle, plain.to(a.x.dtype), bits, any_nonfinite)
 
 
@@ -167,7 +191,8 @@ def _x_of_mode(x: torch.Tensor, mode: int, fmt: WeightFormat) -> tuple[torch.Ten
     """(x of the oracle, x of plain torch), both float32.
 
     bf16 and fp16 round x by their definition, so the oracle has the rounded x. The rounding of
-    int8x2 is an error of the mode: only plain torch has it, and the bound is twice that error.
+    int8x2 is an error of the mode: only plain torch has it, and the bound is twice that error. So
+    it is with the weight in dense.
     """
     if mode != INT8X2:
         x = round_operand(x, mode)
@@ -184,11 +209,9 @@ def _x_of_mode(x: torch.Tensor, mode: int, fmt: WeightFormat) -> tuple[torch.Ten
 
 
 def _table_of_mode(table: torch.Tensor, mode: int) -> torch.Tensor:
-    """The table as the mode reads it: bf16 and int8x2 round what they cannot hold."""
-    if mode == BF16:
-        return round_operand(table, mode)
+    """The table as the mode reads it: rounded where the mode cannot hold it."""
     if mode != INT8X2:
-        return table
+        return round_operand(table, mode)
     step = table.abs().max() / 16256
     return torch.round(table / step) * step if step > 0 else table
 

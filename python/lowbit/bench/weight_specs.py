@@ -8,11 +8,10 @@ import math
 import torch
 
 from lowbit.errors import dtype_name
-from lowbit.formats.layouts import parts_with_codes
-from lowbit.formats.panels import pack_panels
+from lowbit.formats.layouts import pack_words, parts_with_codes
 from lowbit.formats.quantize import quantize_weight
 from lowbit.formats.tables import element_table
-from lowbit.formats.weight_format import LAYOUTS, PANELS, WeightFormat
+from lowbit.formats.weight_format import LAYOUTS, WeightFormat
 from lowbit.formats.weights import QuantizedWeight
 
 
@@ -64,7 +63,7 @@ class WeightSpec:
             generator = torch.Generator().manual_seed(seed)
             order = torch.randperm(self.k, generator=generator, dtype=torch.int32).to(device)
             weight = dataclasses.replace(weight, permutation=order)
-        return weight if self.layout == "canonical" else in_panels(weight)
+        return weight if self.layout == "canonical" else in_layout(weight, self.layout)
 
     def _canonical(self, seed: int, device) -> QuantizedWeight:
         if self.source == "quantized":
@@ -152,10 +151,10 @@ class WeightSpec:
         return WeightFormat(1, self.bits, self.n, self.k, *block, 0, LAYOUTS.index(self.layout))
 
 
-def in_panels(weight: QuantizedWeight) -> QuantizedWeight:
-    """The weight in the layout panels, by the definition of the layout instead of a kernel."""
-    fmt = weight.format
-    codes = weight.qweight.new_empty(fmt._replace(layout=PANELS).code_shape)
-    pack_panels(weight.qweight, fmt.bits, fmt.k, fmt.block_k, codes)
-    tensors, fmt = parts_with_codes(codes, weight.tensors, fmt, PANELS)
+def in_layout(weight: QuantizedWeight, name: str) -> QuantizedWeight:
+    """The canonical weight in a packed layout, by the layout's definition instead of a kernel."""
+    fmt, layout = weight.format, LAYOUTS.index(name)
+    codes = weight.qweight.new_empty(fmt._replace(layout=layout).code_shape)
+    pack_words(weight.qweight, fmt, layout, codes)
+    tensors, fmt = parts_with_codes(codes, weight.tensors, fmt, layout)
     return QuantizedWeight(*tensors, fmt, weight.permutation)

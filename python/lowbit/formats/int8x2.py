@@ -34,7 +34,7 @@ def matmul_int8x2(
 ) -> torch.Tensor:
     """float32 [..., N]: x[..., K] times the transposed weight, in the mode int8x2.
 
-    x: any float dtype. tensors: (qweight, scales, zeros, table, s0) in either layout. The weight is
+    x: any float dtype. tensors: (qweight, scales, zeros, table, s0) in any layout. The weight is
     held as uint8 codes [N, K] besides temporaries of a chunk.
     """
     codes = unpack_weight_codes(tensors[0], fmt)

@@ -3,7 +3,7 @@
 import torch
 
 from lowbit.formats.int8x2 import matmul_int8x2
-from lowbit.formats.numerics import BF16, INT8X2, matmul_float32, round_operand
+from lowbit.formats.numerics import DENSE, INT8X2, matmul_float32, round_operand
 from lowbit.formats.weight_format import WeightFormat, dequantize_parts
 
 
@@ -16,7 +16,7 @@ def matmul_in_mode(
 ) -> torch.Tensor:
     """float32 [..., N]: x[..., K] times the transposed weight, not yet rounded to x's dtype.
 
-    tensors: (qweight, scales, zeros, table, s0) in either layout. mode: an index into MODES.
+    tensors: (qweight, scales, zeros, table, s0) in any layout. mode: an index into MODES.
     permutation: int32[K] or None; stored column j multiplies x[..., permutation[j]].
     """
     if permutation is not None:
@@ -24,7 +24,9 @@ def matmul_in_mode(
     if mode == INT8X2:
         return matmul_int8x2(x, tensors, fmt)
     qweight, scales, zeros, table, s0 = tensors
-    if mode == BF16 and table is not None:
+    if table is not None:
         table = round_operand(table, mode)
     w = dequantize_parts(qweight, scales, zeros, table, s0, fmt)
+    if mode == DENSE:
+        w = w.to(x.dtype).float()
     return matmul_float32(round_operand(x, mode), w.t())

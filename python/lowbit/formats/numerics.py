@@ -4,9 +4,10 @@ import torch
 
 from lowbit.errors import refuse
 
-MODES = ("exact", "bf16", "fp16", "int8x2")
-EXACT, BF16, FP16, INT8X2 = range(4)
-_OPERAND_DTYPES = (None, torch.bfloat16, torch.float16, None)
+MODES = ("exact", "bf16", "fp16", "int8x2", "dense")
+EXACT, BF16, FP16, INT8X2, DENSE = range(5)
+# What a mode rounds x and table entries to.
+_ROUNDED_TO = (None, torch.bfloat16, torch.float16, None, None)
 _IDS = {name: number for number, name in enumerate(MODES)}
 
 
@@ -28,17 +29,31 @@ def default_mode(device_type: str, dtype: torch.dtype) -> str:
 
     The fastest one whose error is small beside that of the quantized weight.
     """
-    if device_type != "cpu":
-        return "exact"
-    return "bf16" if dtype == torch.bfloat16 else "int8x2"
+    if device_type == "cpu":
+        return "bf16" if dtype == torch.bfloat16 else "int8x2"
+    if device_type == "cuda" and dtype in (torch.float16, torch.bfloat16):
+        return "dense"
+    return "exact"
+
+
+def operand_dtype(mode: int, dtype: torch.dtype, table: bool) -> torch.dtype:
+    """The dtype that holds the numbers which are multiplied, for x of a dtype.
+
+    table: whether the weight has one; its entries are float32 where the mode does not round them.
+    """
+    if mode == INT8X2:
+        return torch.int8
+    if mode == EXACT and table:
+        return torch.float32
+    return _ROUNDED_TO[mode] or dtype
 
 
 def round_operand(x: torch.Tensor, mode: int) -> torch.Tensor:
-    """x in the precision that the mode reads it with (rounded half to even), as float32.
+    """x or a table in the precision that the mode reads it with (rounded half to even), as float32.
 
     int8x2 rounds to integers of each chunk instead (formats/int8x2.py); x stays as it is here.
     """
-    dtype = _OPERAND_DTYPES[mode]
+    dtype = _ROUNDED_TO[mode]
     return x.float() if dtype is None else x.to(dtype).float()
 
 

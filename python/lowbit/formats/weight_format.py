@@ -20,19 +20,23 @@ from lowbit.errors import (
     require_range,
     require_shape,
 )
-from lowbit.formats.packing import plane_words, unpack_codes
-from lowbit.formats.panels import (
+from lowbit.formats.fragments import FRAGMENT_ORDER
+from lowbit.formats.packed import (
     PANEL_ROWS,
     panel_codes,
     panel_count,
     panel_words,
     unpack_row_scales,
 )
+from lowbit.formats.packing import plane_words, unpack_codes
+from lowbit.formats.panels import PANEL_ORDER
 
 FORMAT_VERSION = 1
 ZERO_KINDS = ("none", "midpoint", "code", "value")
-LAYOUTS = ("canonical", "panels")
-CANONICAL, PANELS = range(2)
+LAYOUTS = ("canonical", "panels", "fragments")
+CANONICAL, PANELS, FRAGMENTS = range(3)
+# The order of codes in a unit of each layout; canonical ones have no units.
+ORDERS = (None, PANEL_ORDER, FRAGMENT_ORDER)
 SCALE_DTYPES = (
     torch.float32,
     torch.float16,
@@ -49,14 +53,10 @@ _TABLES = tuple(f"table{bits}" for bits in TABLE_BITS)
 ELEMENTS = _INTEGERS + _TABLES
 PARTS = ("qweight", "scales", "zeros", "table", "s0", "permutation")
 # The arguments of a weight in the schema of an op, and the capability rows of kernels that take
-# every weight; weight_kind gives the fields that they are matched with.
+# every weight, in layouts of their own or the canonical one; weight_kind gives the fields that they
+# are matched with.
 SCHEMA = "Tensor qweight, Tensor scales, Tensor? zeros, Tensor? table, Tensor? s0"
-EVERY_WEIGHT = {
-    "element": ELEMENTS,
-    "zeros": ZERO_KINDS,
-    "scales": SCALE_DTYPES,
-    "layout": LAYOUTS,
-}
+EVERY_WEIGHT = {"element": ELEMENTS, "zeros": ZERO_KINDS, "scales": SCALE_DTYPES}
 EVERY_CANONICAL_WEIGHT = {**EVERY_WEIGHT, "layout": (LAYOUTS[CANONICAL],)}
 
 
@@ -81,16 +81,17 @@ class WeightFormat(NamedTuple):
     def stored_scale_shape(self) -> tuple[int, ...]:
         """The shape of scales and zeros in the format's own layout."""
         groups = self.scale_shape[1]
-        if self.layout == PANELS and self.block_n == 1:
+        if self.layout != CANONICAL and self.block_n == 1:
             return panel_count(self.n), groups, PANEL_ROWS
         return self.scale_shape
 
     @property
     def code_shape(self) -> tuple[int, int]:
         """The shape of qweight in the format's own layout."""
-        if self.layout == PANELS:
-            return panel_count(self.n), panel_words(self.bits, self.k, self.block_k)
-        return self.n, sum(plane_words(self.bits, self.k))
+        if self.layout == CANONICAL:
+            return self.n, sum(plane_words(self.bits, self.k))
+        words = panel_words(ORDERS[self.layout], self.bits, self.k, self.block_k)
+        return panel_count(self.n), words
 
 
 def weight_kind(
@@ -119,6 +120,13 @@ def read_stored_format(where: str, numbers: Any) -> WeightFormat:
     check_format(where, fmt)
     require_layout(where, fmt, "canonical", "store unpack(weight)")
     return fmt
+
+
+def require_packed(where: str, fmt: WeightFormat) -> None:
+    """ValueError if the weight is in the canonical layout."""
+    if fmt.layout == CANONICAL:
+        need = f"have the layout {' or '.join(LAYOUTS[1:])}"
+        refuse(where, "format", need, LAYOUTS[CANONICAL])
 
 
 def require_layout(where: str, fmt: WeightFormat, layout: str, remedy: str = "") -> None:
@@ -163,14 +171,14 @@ def logical_columns(stored: torch.Tensor, permutation: torch.Tensor | None) -> t
 
 
 def unpack_weight_codes(qweight: torch.Tensor, fmt: WeightFormat) -> torch.Tensor:
-    """The codes uint8[N, K] of the packed words, in either layout."""
-    if fmt.layout == PANELS:
-        return panel_codes(qweight, fmt.bits, fmt.n, fmt.k, fmt.block_k)
-    return unpack_codes(qweight, fmt.bits, fmt.k)
+    """The codes uint8[N, K] of the packed words, in any layout."""
+    if fmt.layout == CANONICAL:
+        return unpack_codes(qweight, fmt.bits, fmt.k)
+    return panel_codes(ORDERS[fmt.layout], qweight, fmt.bits, fmt.n, fmt.k, fmt.block_k)
 
 
 def row_scales(blocks: torch.Tensor, fmt: WeightFormat) -> torch.Tensor:
-    """Scales or zeros in either layout -> one a row, in float32: [N, G]."""
+    """Scales or zeros in any layout -> one a row, in float32: [N, G]."""
     if blocks.dim() == 3:
         return unpack_row_scales(blocks, fmt.n).float()
     return blocks.float().repeat_interleave(max(1, min(fmt.block_n, fmt.n)), 0)[: fmt.n]
@@ -212,10 +220,10 @@ def check_codes(where: str, qweight: torch.Tensor, fmt: WeightFormat) -> None:
     """Raise unless the format is one and the packed codes fit it. Reads no data."""
     check_format(where, fmt)
     _check_tensor(where, "qweight", qweight, (torch.int32,), fmt.code_shape, qweight.device)
-    if fmt.layout == PANELS:
-        require_contiguous(where, "qweight", qweight)
-    else:
+    if fmt.layout == CANONICAL:
         _require_dense_rows(where, "qweight", qweight)
+    else:
+        require_contiguous(where, "qweight", qweight)
 
 
 def check_permutation(where: str, permutation: torch.Tensor, fmt: WeightFormat, device) -> None:

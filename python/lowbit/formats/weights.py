@@ -19,9 +19,10 @@ from lowbit.formats.given_parts import (
 )
 from lowbit.formats.layouts import canonical_parts, parts_with_codes
 from lowbit.formats.memory import copy_on_huge_pages, own_memory
+from lowbit.formats.packed import PANEL_ROWS, panel_count
 from lowbit.formats.packing import PLANE_WIDTHS, pack_codes, unpack_codes
-from lowbit.formats.panels import PANEL_ROWS, panel_count
 from lowbit.formats.weight_format import (
+    CANONICAL,
     FORMAT_VERSION,
     LAYOUTS,
     PANELS,
@@ -52,9 +53,9 @@ class QuantizedWeight:
     permutation   None, or int32[K]: stored column j is the logical column permutation[j], as GPTQ
         with desc_act orders them; groups are of stored columns
 
-    In the layout "panels", which `lowbit.prepack` makes for the CPU kernels, qweight is
-    int32[panels, words], and scales and zeros of single rows are [panels, G, 64]. Files and pickles
-    hold the canonical layout always.
+    In the layouts "panels" and "fragments", which `lowbit.prepack` makes for the kernels of the CPU
+    and of CUDA devices, qweight is int32[panels, words], and scales and zeros of single rows are
+    [panels, G, 64]. Files and pickles hold the canonical layout always.
 
     Build one with `lowbit.quantize_weight` or `QuantizedWeight.from_parts`. Raises ValueError or
     TypeError when the tensors do not fit the format, and names a format_version that is newer than
@@ -191,7 +192,7 @@ class QuantizedWeight:
 
     @property
     def layout(self) -> str:
-        """canonical or panels."""
+        """canonical, panels or fragments."""
         return LAYOUTS[self.format.layout]
 
     @property
@@ -221,14 +222,14 @@ class QuantizedWeight:
         """Rows start..stop-1 as views of the same memory.
 
         With scale blocks of several rows, start must be on a block boundary, or the slice must lie
-        in one block; in the layout panels, start and stop must be on panel boundaries (multiples of
+        in one block; in the packed layouts start and stop must be on panel boundaries (multiples of
         64, or N). ValueError otherwise.
         """
         fmt = self.format
         _check_range("slice_rows", start, stop, fmt.n, smallest=0)
         rows, blocks = slice(start, stop), self._slice_of_blocks(start, stop)
         block_n = max(1, min(fmt.block_n, stop - start))
-        if fmt.layout == PANELS:
+        if fmt.layout != CANONICAL:
             rows = _slice_of_panels(start, stop, fmt.n)
             blocks = rows if fmt.block_n == 1 else blocks
             block_n = fmt.block_n  # whether it is 1 tells how the scales lie
@@ -249,8 +250,8 @@ class QuantizedWeight:
         """Columns start..stop-1; start must be on a group boundary (ValueError otherwise).
 
         Views of the same memory where the codes of the slice start and end on whole words of a
-        single plane; else the codes (not the scales) are packed anew. ValueError in the layout
-        panels and for a permuted weight, whose groups hold no range of logical columns.
+        single plane; else the codes (not the scales) are packed anew. ValueError in the packed
+        layouts and for a permuted weight, whose groups hold no range of logical columns.
         """
         fmt, where = self.format, "slice_columns"
         _check_range(where, start, stop, fmt.k, smallest=1)

@@ -29,8 +29,9 @@ class QuantLinear(WeightModule):
     Gradients reach x, bias and pair. A factor like LoRA's alpha / r belongs into B.
 
     prepack: hold the weight in the layout that the kernels of the device read fastest ("panels" on
-    the CPU), from the start and again after loads and moves to another device. The canonical
-    tensors are not kept. False: in the layout given. `prepack()` and `unpack()` change it later.
+    the CPU, "fragments" on CUDA devices), from the start and again after loads and moves to another
+    device. The canonical tensors are not kept. False: in the layout given. `prepack()` and
+    `unpack()` change it later.
 
     Casts of the module (half(), bfloat16(), to(dtype), type()) cast bias and pair alone, because a
     cast of codes or scales would change the weight. Moves (to(device), to_empty, share_memory) move

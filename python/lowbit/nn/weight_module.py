@@ -89,7 +89,7 @@ class WeightModule(torch.nn.Module):
         """The weight as this module wants it on a device."""
         if not self._prepack or device.type == "meta":
             return weight
-        return prepack(weight) if fastest_layout(device) == "panels" else unpack(weight)
+        return prepack(weight, fastest_layout(device, weight))
 
     def _apply(self, fn, recurse: bool = True):
         before, fmt = self._parts(), self._format

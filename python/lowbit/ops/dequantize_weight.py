@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 
 from lowbit import registry
-from lowbit.errors import require_contiguous, require_device, require_dtype, require_shape
+from lowbit.errors import require_dtype, require_result
 from lowbit.formats.weight_format import (
     CANONICAL,
     EVERY_CANONICAL_WEIGHT,
@@ -60,10 +60,7 @@ def run_triton(qweight, scales, zeros, table, s0, format, dtype, out) -> None:
     check(qweight, scales, zeros, table, s0, format, dtype)
     fmt = WeightFormat(*format)
     require_layout(NAME, fmt, LAYOUTS[CANONICAL])
-    require_dtype(NAME, "out", out.dtype, (dtype,))
-    require_shape(NAME, "out", out, (fmt.n, fmt.k))
-    require_device(NAME, "out", out, qweight.device)
-    require_contiguous(NAME, "out", out)
+    require_result(NAME, out, dtype, (fmt.n, fmt.k), qweight.device)
     from lowbit.triton_kernels.dequantize_weight import dequantize_weight as launch
 
     numbers = {"block_n": fmt.block_n, "block_k": fmt.block_k, "zero_kind": fmt.zero_kind}

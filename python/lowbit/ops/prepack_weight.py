@@ -1,13 +1,15 @@
-"""prepack_weight: canonical codes in the layout "panels", which the CPU kernels read."""
+"""prepack_weight: canonical codes in a packed layout, in which kernels read them fastest."""
 
 from typing import NamedTuple
 
 import torch
 
 from lowbit import registry
+from lowbit.errors import refuse
+from lowbit.formats.layouts import pack_words
 from lowbit.formats.memory import empty_on_huge_pages
-from lowbit.formats.panels import pack_panels
 from lowbit.formats.weight_format import (
+    CANONICAL,
     LAYOUTS,
     PANELS,
     WeightFormat,
@@ -17,10 +19,12 @@ from lowbit.formats.weight_format import (
     require_layout,
 )
 from lowbit.formats.weights import QuantizedWeight, require_quantized
+from lowbit.ops.unpack_weight import unpack
+from lowbit.ops.weight_only_linear import fastest_layout
 
 NAME = "prepack_weight"
-# The format is that of the argument.
-INPUTS = "Tensor qweight, int[] format"
+# The format is that of the argument; `layout` numbers the one to make.
+INPUTS = "Tensor qweight, int[] format, int layout"
 
 
 class Problem(NamedTuple):
@@ -30,30 +34,32 @@ class Problem(NamedTuple):
     layout: str
 
 
-def problem(qweight, format) -> Problem:
-    return Problem(qweight.device, LAYOUTS[format[7]])
+def problem(qweight, format, layout) -> Problem:
+    return Problem(qweight.device, LAYOUTS[layout])
 
 
-def check(qweight, format) -> None:
+def check(qweight, format, layout) -> None:
     fmt = read_format(NAME, format)
     check_format(NAME, fmt)
     require_layout(NAME, fmt, "canonical")
     check_codes(NAME, qweight, fmt)
+    if not PANELS <= layout < len(LAYOUTS):
+        refuse(NAME, "layout", f"be in {PANELS}..{len(LAYOUTS) - 1}", layout)
 
 
-def allocate(qweight, format) -> torch.Tensor:
-    packed = WeightFormat(*format)._replace(layout=PANELS)
-    return empty_on_huge_pages(qweight, packed.code_shape)
+def allocate(qweight, format, layout) -> torch.Tensor:
+    shape = WeightFormat(*format)._replace(layout=layout).code_shape
+    return empty_on_huge_pages(qweight, shape) if layout == PANELS else qweight.new_empty(shape)
 
 
-def reference(qweight, format, out) -> None:
-    fmt = WeightFormat(*format)
-    pack_panels(qweight, fmt.bits, fmt.k, fmt.block_k, out)
+def reference(qweight, format, layout, out) -> None:
+    pack_words(qweight, WeightFormat(*format), layout, out)
 
 
-def flatten(qweight: QuantizedWeight) -> tuple:
+def flatten(qweight: QuantizedWeight, layout: str | None = None) -> tuple:
     require_quantized(NAME, "qweight", qweight)
-    args = qweight.qweight, qweight.format
+    layout = _layout_for(qweight, layout)
+    args = qweight.qweight, qweight.format, LAYOUTS.index(layout)
     check(*args)
     return args
 
@@ -67,20 +73,36 @@ OP = registry.Op(
     problem=problem,
     flatten=flatten,
 )
-_COVERS = {"layout": ("canonical",)}
-OP.add_kernel(registry.Kernel("cpu", _COVERS, "measured on Intel Xeon (AVX-512)"))
+# Weights are packed once, and in fragments on a GPU: the reference does for them.
+_PANELS = {"layout": ("panels",)}
+OP.add_kernel(registry.Kernel("cpu", _PANELS, "measured on Intel Xeon (AVX-512)", made_for=_PANELS))
 _prepack = OP.overload
 
 
-def prepack(qweight: QuantizedWeight) -> QuantizedWeight:
-    """The same weight in the layout "panels", in which the CPU kernels read it fastest.
+def prepack(qweight: QuantizedWeight, layout: str | None = None) -> QuantizedWeight:
+    """The same weight in the layout in which kernels read it fastest.
 
-    Codes are packed anew, on huge pages; scales and zeros follow; table, s0 and permutation are
-    shared. The canonical weight is left as it is: drop it to have its memory back. `lowbit.unpack`
-    is the exact inverse. A weight in panels is returned as it is.
-    Raises TypeError for something that is not a QuantizedWeight.
+    layout: "panels", which CPU kernels read, "fragments", which CUDA kernels read, "canonical", or
+    None for the one that the kernels of the weight's own device read fastest; "canonical" if there
+    are none.
+    Codes are packed anew, panels on huge pages; scales and zeros follow; table, s0 and permutation
+    are shared. The weight itself is left as it is: drop it to have its memory back. `lowbit.unpack`
+    is the exact inverse. A weight in the layout asked for is returned as it is.
+    Raises TypeError for something that is not a QuantizedWeight, ValueError for another layout.
     """
     require_quantized(NAME, "qweight", qweight)
-    if qweight.layout == "panels":
+    layout = _layout_for(qweight, layout)
+    if qweight.layout == layout:
         return qweight
-    return qweight.with_codes(_prepack(*flatten(qweight)), "panels")
+    canonical = unpack(qweight)
+    if layout == LAYOUTS[CANONICAL]:
+        return canonical
+    return qweight.with_codes(_prepack(*flatten(canonical, layout)), layout)
+
+
+def _layout_for(qweight: QuantizedWeight, layout: str | None) -> str:
+    if layout is None:
+        return fastest_layout(qweight.device, qweight)
+    if layout not in LAYOUTS:
+        refuse(NAME, "layout", f"be None or one of {', '.join(LAYOUTS)}", repr(layout))
+    return layout

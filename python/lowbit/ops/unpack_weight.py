@@ -1,11 +1,11 @@
-"""unpack_weight: codes from the layout "panels" back in canonical planes."""
+"""unpack_weight: codes from a packed layout back in canonical planes."""
 
 from typing import NamedTuple
 
 import torch
 
 from lowbit import registry
-from lowbit.formats.panels import unpack_panels
+from lowbit.formats.layouts import unpack_words
 from lowbit.formats.weight_format import (
     CANONICAL,
     LAYOUTS,
@@ -13,7 +13,7 @@ from lowbit.formats.weight_format import (
     check_codes,
     check_format,
     read_format,
-    require_layout,
+    require_packed,
 )
 from lowbit.formats.weights import QuantizedWeight, require_quantized
 
@@ -36,7 +36,7 @@ def problem(qweight, format) -> Problem:
 def check(qweight, format) -> None:
     fmt = read_format(NAME, format)
     check_format(NAME, fmt)
-    require_layout(NAME, fmt, "panels")
+    require_packed(NAME, fmt)
     check_codes(NAME, qweight, fmt)
 
 
@@ -45,8 +45,7 @@ def allocate(qweight, format) -> torch.Tensor:
 
 
 def reference(qweight, format, out) -> None:
-    fmt = WeightFormat(*format)
-    unpack_panels(qweight, fmt.bits, fmt.k, fmt.block_k, out)
+    unpack_words(qweight, WeightFormat(*format), out)
 
 
 def flatten(qweight: QuantizedWeight) -> tuple:
@@ -65,8 +64,9 @@ OP = registry.Op(
     problem=problem,
     flatten=flatten,
 )
-_COVERS = {"layout": ("panels",)}
-OP.add_kernel(registry.Kernel("cpu", _COVERS, "measured on Intel Xeon (AVX-512)"))
+# Weights are unpacked once, and in fragments on a GPU: the reference does for them.
+_PANELS = {"layout": ("panels",)}
+OP.add_kernel(registry.Kernel("cpu", _PANELS, "measured on Intel Xeon (AVX-512)", made_for=_PANELS))
 _unpack = OP.overload
 
 

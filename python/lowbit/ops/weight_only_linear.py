@@ -12,22 +12,38 @@ from lowbit.errors import (
     refuse,
     require_device,
     require_dtype,
+    require_result,
     require_shape,
     require_tensor,
 )
 from lowbit.formats.matmul import matmul_in_mode
 from lowbit.formats.memory import may_overlap
-from lowbit.formats.numerics import EXACT, MODES, default_mode, matmul_float32, mode_id
+from lowbit.formats.numerics import (
+    DENSE,
+    EXACT,
+    INT8X2,
+    MODES,
+    default_mode,
+    matmul_float32,
+    mode_id,
+    operand_dtype,
+    round_operand,
+)
 from lowbit.formats.weight_format import (
+    CANONICAL,
+    EVERY_CANONICAL_WEIGHT,
     EVERY_WEIGHT,
+    LAYOUTS,
     SCHEMA,
     WeightFormat,
     check_permutation,
     check_weight,
     read_format,
+    require_layout,
     weight_kind,
 )
 from lowbit.formats.weights import QuantizedWeight, require_quantized
+from lowbit.ops.dense_chunks import LIBRARY_ROWS, multiply_chunks
 from lowbit.ops.weight_only_linear_autograd import NAME, Linear, refuse_tangents
 
 X_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -38,6 +54,8 @@ INPUTS = (
     "Tensor? low_rank_b, int[] format, int numerics"
 )
 _CPU_MODES = {dtype: mode_id(NAME, default_mode("cpu", dtype)) for dtype in X_DTYPES}
+
+_TRITON_MODES = tuple(mode for mode in MODES if mode != MODES[INT8X2])
 
 
 class Arguments(NamedTuple):
@@ -67,6 +85,7 @@ class Problem(NamedTuple):
     scales: torch.dtype
     layout: str
     mode: str
+    operands: torch.dtype
     permuted: bool
     low_rank: bool
 
@@ -75,7 +94,8 @@ def problem(*args) -> Problem:
     a = Arguments(*args)
     kind = weight_kind(a.scales, a.table, a.format)
     extras = a.permutation is not None, a.low_rank_a is not None
-    return Problem(a.x.device, a.x.dtype, *kind, MODES[a.numerics], *extras)
+    operands = operand_dtype(a.numerics, a.x.dtype, a.table is not None)
+    return Problem(a.x.device, a.x.dtype, *kind, MODES[a.numerics], operands, *extras)
 
 
 def check(*args) -> None:
@@ -126,9 +146,59 @@ def reference(*args) -> None:
     a, out = Arguments(*args[:-1]), args[-1]
     y = matmul_in_mode(a.x, args[1:6], WeightFormat(*a.format), a.numerics, a.permutation)
     if a.low_rank_a is not None:
-        inner = matmul_float32(a.x.float(), a.low_rank_a.float().t())
-        y = y + matmul_float32(inner, a.low_rank_b.float().t())
+        y = y + _low_rank_term(a.x, a.low_rank_a, a.low_rank_b)
     out.copy_(y if a.bias is None else y + a.bias.float())
+
+
+def _low_rank_term(x, low_rank_a, low_rank_b) -> torch.Tensor:
+    """(x @ A.T) @ B.T in float32."""
+    inner = matmul_float32(x.float(), low_rank_a.float().t())
+    return matmul_float32(inner, low_rank_b.float().t())
+
+
+def run_triton(*args) -> None:
+    """The Triton kernel, on a call that may come from anywhere."""
+    check(*args[:-1])
+    a, out = Arguments(*args[:-1]), args[-1]
+    fmt = WeightFormat(*a.format)
+    require_layout(NAME, fmt, LAYOUTS[CANONICAL])
+    if a.numerics == INT8X2:
+        refuse(NAME, "numerics", f"be a mode among {', '.join(_TRITON_MODES)}", MODES[INT8X2])
+    require_result(NAME, out, a.x.dtype, (*a.x.shape[:-1], fmt.n), a.x.device)
+    with torch.no_grad(), torch.autocast(out.device.type, enabled=False):
+        x = a.x.reshape(-1, fmt.k)
+        _run_triton_on_rows(a._replace(x=x, format=fmt), out.view(len(x), fmt.n))
+
+
+def _run_triton_on_rows(a: Arguments, out: torch.Tensor) -> None:
+    """run_triton for x [m, k] and out [m, n]."""
+    may_round = a.numerics == DENSE
+    same = a.low_rank_a is None and (a.bias is None or a.bias.dtype == a.x.dtype)
+    if may_round and same and len(a.x) > LIBRARY_ROWS:
+        multiply_chunks(a.x, a[1:6], a.permutation, a.bias, a.format, out)
+        return
+    from lowbit.triton_kernels.weight_only_linear import weight_only_linear as launch
+
+    operand = operand_dtype(a.numerics, a.x.dtype, a.table is not None)
+    x = a.x if a.numerics in (EXACT, DENSE) else a.x.to(operand)
+    launch(
+        x if x.stride(1) == 1 else x.contiguous(),
+        a.qweight,
+        a.scales,
+        a.zeros,
+        None if a.table is None else round_operand(a.table, a.numerics),
+        a.s0,
+        a.permutation,
+        None if a.bias is None else a.bias.contiguous(),
+        None if a.low_rank_a is None else _low_rank_term(a.x, a.low_rank_a, a.low_rank_b),
+        out,
+        bits=a.format.bits,
+        block_n=a.format.block_n,
+        block_k=a.format.block_k,
+        zero_kind=a.format.zero_kind,
+        operand=operand,
+        may_round=may_round,
+    )
 
 
 def flatten(
@@ -200,6 +270,7 @@ OP.add_kernel(
         {
             "dtype": X_DTYPES,
             **EVERY_WEIGHT,
+            "layout": ("canonical", "panels"),
             "mode": MODES,
             "permuted": (False, True),
             "low_rank": (False, True),
@@ -207,18 +278,38 @@ OP.add_kernel(
         "measured on Intel Xeon (AMX)",
     )
 )
+OP.add_kernel(
+    registry.Kernel(
+        "triton",
+        {
+            "dtype": X_DTYPES,
+            **EVERY_CANONICAL_WEIGHT,
+            "mode": _TRITON_MODES,
+            "permuted": (False, True),
+            "low_rank": (False, True),
+        },
+        "modelled, compiled",
+    )
+)
+registry.LIBRARY.impl(f"{NAME}__triton", run_triton, "CUDA")
 _forward = OP.overload
 _forward_out = OP.out_overload
 
 
-def fastest_layout(device: torch.device) -> str:
-    """The layout that the kernels which run here for a device read fastest."""
+def fastest_layout(device: torch.device, qweight: QuantizedWeight) -> str:
+    """The layout in which the kernels that run here for a device read the weight fastest."""
+    kind = weight_kind(qweight.scales, qweight.table, qweight.format)
+    given = dict(zip(("element", "zeros", "scales"), kind, strict=False))
     for row in OP.rows:
         backend = registry.BACKENDS[row.backend]
         own = backend.device == device.type and backend.rank >= 0
-        if own and backend.missing(device) is None and "panels" in row.covers["layout"]:
-            return "panels"
-    return "canonical"
+        if not own or backend.missing(device) is not None:
+            continue
+        if all(value in row.covers.get(field, (value,)) for field, value in given.items()):
+            # Who packs codes for a kernel that reads them canonical too gains by it.
+            packed = (name for name in row.covers["layout"] if name != LAYOUTS[CANONICAL])
+            return next(packed, LAYOUTS[CANONICAL])
+    return LAYOUTS[CANONICAL]
 
 
 def weight_only_linear(
@@ -237,12 +328,14 @@ def weight_only_linear(
     float32, any strides, r = 0 allowed; its term is computed in float32 and x is not rounded for
     it. All is added in float32 and rounded once.
     mode: the numeric mode (docs/numerics.md): "int8x2" (the default for float32 and float16 x on
-    the CPU), "bf16" (the default for bfloat16 x there), "exact" (the default elsewhere) or "fp16".
+    the CPU), "bf16" (the default for bfloat16 x there), "dense" (the default for float16 and
+    bfloat16 x on CUDA devices), "exact" (the default elsewhere) or "fp16".
     out: contiguous, [..., N], x's dtype; it is written and returned, and takes no part in autograd.
 
     Differentiable in x, bias, A and B, in reverse mode (NotImplementedError in forward mode); also
     under torch.func. Under autocast those four are cast as torch's linear casts its arguments.
-    Row i of y does not depend on the number of rows on native CPU kernels, bit for bit.
+    Row i of y does not depend on the number of rows on native CPU kernels, nor on native CUDA
+    kernels in other modes than "dense", bit for bit.
     Raises TypeError or ValueError with one sentence on arguments that do not fit; nothing is
     written then.
     """

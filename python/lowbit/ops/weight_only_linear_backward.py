@@ -1,28 +1,32 @@
 """weight_only_linear_backward: the gradient of x, grad_x = grad @ dequantize(weight)."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 
 from lowbit import registry
-from lowbit.errors import refuse, require_device, require_dtype
+from lowbit.errors import refuse, require_device, require_dtype, require_result
 from lowbit.formats.layouts import canonical_parts
 from lowbit.formats.numerics import matmul_float32
 from lowbit.formats.weight_format import (
+    CANONICAL,
+    EVERY_CANONICAL_WEIGHT,
     EVERY_WEIGHT,
+    LAYOUTS,
     SCHEMA,
     WeightFormat,
     check_weight,
     dequantize_parts,
     read_format,
+    require_layout,
     weight_kind,
 )
+from lowbit.ops.dense_chunks import dense_chunks, row_runs, weight_rows
 
 NAME = "weight_only_linear_backward"
 GRAD_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 INPUTS = f"Tensor grad, {SCHEMA}, int[] format"
-# Rows of the weight that are dequantized at a time: bounds the memory.
+# Rows of the weight that the reference dequantizes at a time: bounds the memory.
 _ROWS = 512
 
 
@@ -58,40 +62,40 @@ def reference(grad, qweight, scales, zeros, table, s0, format, out) -> None:
     tensors = qweight, scales, zeros, table, s0
     tensors, fmt = canonical_parts(tensors, WeightFormat(*format))
     total = grad.new_zeros(out.shape, dtype=torch.float32)
-    for start, stop in _runs(fmt):
-        w = _dequantize_rows(tensors, fmt, start, stop)
+    for start, stop in row_runs(fmt, _ROWS):
+        chunk, chunk_format = weight_rows(tensors, fmt, start, stop)
+        w = dequantize_parts(*chunk, chunk_format)
         total += matmul_float32(grad[..., start:stop].float(), w)
     out.copy_(total)
 
 
-def _runs(fmt: WeightFormat) -> Iterator[tuple[int, int]]:
-    """Rows [start, stop) that are whole scale blocks, or a part of one where blocks are tall."""
-    step = max(_ROWS // fmt.block_n, 1) * fmt.block_n
-    for block in range(0, fmt.n, step):
-        end = min(block + step, fmt.n)
-        for start in range(block, end, _ROWS):
-            yield start, min(start + _ROWS, end)
-
-
-def _dequantize_rows(tensors, fmt: WeightFormat, start: int, stop: int) -> torch.Tensor:
-    qweight, scales, zeros, table, s0 = tensors
-    blocks = slice(start // fmt.block_n, -(-stop // fmt.block_n))
-    return dequantize_parts(
-        qweight[start:stop],
-        scales[blocks],
-        None if zeros is None else zeros[blocks],
-        table,
-        s0 if s0 is None or s0.dim() == 0 else s0[start:stop],
-        fmt._replace(n=stop - start),
-    )
+def run_triton(grad, qweight, scales, zeros, table, s0, format, out) -> None:
+    """Chunks of the weight from the op dequantize_weight, multiplied by torch's library."""
+    check(grad, qweight, scales, zeros, table, s0, format)
+    fmt = WeightFormat(*format)
+    require_layout(NAME, fmt, LAYOUTS[CANONICAL])
+    require_result(NAME, out, grad.dtype, (*grad.shape[:-1], fmt.k), grad.device)
+    with torch.no_grad(), torch.autocast(grad.device.type, enabled=False):
+        total = grad.new_zeros(out.shape, dtype=torch.float32)
+        for rows, w in dense_chunks((qweight, scales, zeros, table, s0), fmt, torch.float32):
+            total += matmul_float32(grad[..., rows].float(), w)
+        out.copy_(total)
 
 
 OP = registry.Op(NAME, INPUTS, check=check, allocate=allocate, reference=reference, problem=problem)
 OP.add_kernel(
     registry.Kernel(
-        "cpu", {"dtype": GRAD_DTYPES, **EVERY_WEIGHT}, "measured on Intel Xeon (AVX-512)"
+        "cpu",
+        {"dtype": GRAD_DTYPES, **EVERY_WEIGHT, "layout": ("canonical", "panels")},
+        "measured on Intel Xeon (AVX-512)",
     )
 )
+OP.add_kernel(
+    registry.Kernel(
+        "triton", {"dtype": GRAD_DTYPES, **EVERY_CANONICAL_WEIGHT}, "modelled, compiled"
+    )
+)
+registry.LIBRARY.impl(f"{NAME}__triton", run_triton, "CUDA")
 _backward = OP.overload
 
 
