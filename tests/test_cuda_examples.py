@@ -147,7 +147,7 @@ MISTAKES = {
     },
     "check_tiled_gemm_sm90": {
         "full not waited for": (SM90, "wait_mbarrier(ring.full + at.stage, at.parity);", "",
-            "plain", "must not exceed those of its phase"),
+            "plain", WRONG),
         "empty not waited for": (SM90, "wait_mbarrier(ring.empty + at.stage, at.parity ^ 1);", "",
             "plain", "must not exceed those of its phase"),
         "parity of empty not turned": (SM90, "at.parity ^ 1);", "at.parity);", "plain", DEADLOCK),
