@@ -29,7 +29,7 @@ class QuantLinear(WeightModule):
     Gradients reach x, bias and pair. A factor like LoRA's alpha / r belongs into B.
 
     prepack: hold the weight in the layout that the kernels of the device read fastest ("panels" on
-    the CPU, "fragments" on CUDA devices), from the start and again after loads and moves to another
+    the CPU, canonical elsewhere), from the start and again after loads and moves to another
     device. The canonical tensors are not kept. False: in the layout given. `prepack()` and
     `unpack()` change it later.
 

@@ -82,9 +82,9 @@ _prepack = OP.overload
 def prepack(qweight: QuantizedWeight, layout: str | None = None) -> QuantizedWeight:
     """The same weight in the layout in which kernels read it fastest.
 
-    layout: "panels", which CPU kernels read, "fragments", which CUDA kernels read, "canonical", or
-    None for the one that the kernels of the weight's own device read fastest; "canonical" if there
-    are none.
+    layout: "panels", which CPU kernels read, "fragments", the order of tensor cores, which only the
+    reference reads yet, "canonical", or None for the one that the kernels of the weight's own
+    device read fastest; "canonical" if there are none.
     Codes are packed anew, panels on huge pages; scales and zeros follow; table, s0 and permutation
     are shared. The weight itself is left as it is: drop it to have its memory back. `lowbit.unpack`
     is the exact inverse. A weight in the layout asked for is returned as it is.
