@@ -98,16 +98,17 @@ def test_the_kernel_as_an_op(tree):
         torch.ops.lowbit_guide_model.reverse_runs(x, y[1:])
 
 
-def written(kind: str, **names) -> object:
-    [block] = [block for block in blocks("python") if block.startswith(f"{kind}(")]
-    return eval(block, names)
+def written(within: str, kind: str, **names) -> object:
+    """The lines that the guide adds to a tuple, "()", or a dictionary, "{}", as one of their own."""
+    [block] = [block for block in blocks("python") if f"{kind}(" in block]
+    return eval(within[0] + block + within[1], names)
 
 
 @pytest.mark.slow
 def test_the_kernel_keeps_its_limits(tree):
     if missing := missing_tools():
         pytest.skip(missing)
-    entry = written("Entry", Entry=Entry, Work=Work)
+    (entry,) = written("()", "Entry", Entry=Entry, Work=Work)
     compilation = Compilation(
         tree / entry.source, "80", (CSRC,), (torch_files.INCLUDE,), (*FLAGS, torch_files.TARGET)
     )
@@ -115,7 +116,7 @@ def test_the_kernel_keeps_its_limits(tree):
 
 
 def test_the_kernel_is_judged_by_its_check(tree):
-    judge = written("Program", Program=Program, _EXAMPLES=_EXAMPLES)
+    judge = written("{}", "Program", Program=Program, _EXAMPLES=_EXAMPLES)["reverse_runs"]
     assert all((tree / file).is_file() for file in (judge.check, *judge.texts))
     assert set(judge.seeds) == set(compiler.FLAVOURS)
 

@@ -107,7 +107,8 @@ def test_a_new_barrier_needs_a_verdict(table):
     new = {m.id: (name, m.what) for m in cpp_mutants(path, text)}
     told = kills.disagreements(table, {**kills.every_mutant(), **new})
     assert told == [
-        f"{path}:tiled_gemm_kernel:sync_block:2 has no recorded verdict: sync_block(); -> nothing"
+        f"{path}:tiled_gemm_kernel:sync_block:2 has no recorded verdict: sync_block(); -> nothing; "
+        "run with --record"
     ]
 
 

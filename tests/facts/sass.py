@@ -71,6 +71,8 @@ def missing_tools() -> str | None:
         return "nvcc is not installed"
     if find_cuobjdump() is None:
         return "cuobjdump is neither in the CUDA toolkit nor in a Triton wheel"
+    if shutil.which("c++filt") is None:
+        return "c++filt is not installed; install binutils"
     return None
 
 
@@ -98,8 +100,6 @@ def short_name(demangled: str) -> str:
 
 
 def demangle(symbols: list[str]) -> list[str]:
-    if shutil.which("c++filt") is None:
-        return symbols
     text = "\n".join(symbols)
     done = subprocess.run(["c++filt"], input=text, capture_output=True, text=True, check=True)
     return done.stdout.split("\n")[: len(symbols)]

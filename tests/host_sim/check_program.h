@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <random>
 
@@ -28,16 +29,25 @@ struct Random {
   std::exit(1);
 }
 
+// Whether the text is digits alone, and of no more than 18, which no sum of two overflows.
+inline bool read_number(const char* text, uint64_t& number) {
+  const size_t digits = std::strspn(text, "0123456789");
+  if (digits == 0 || digits > 18 || text[digits] != '\0') return false;
+  number = std::strtoull(text, nullptr, 10);
+  return true;
+}
+
 // Runs `check(seed)` for the seeds of the command line: the first, and how many.
 template <typename Check>
 int check_seeds(int argc, char** argv, const Check& check) {
-  const uint64_t first = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1;
-  const int64_t count = argc > 2 ? std::strtoll(argv[2], nullptr, 10) : 100;
-  if (argc > 3 || count < 1) {
+  uint64_t first = 1, count = 100;
+  const bool read = (argc < 2 || read_number(argv[1], first)) &&
+                    (argc < 3 || read_number(argv[2], count)) && argc <= 3;
+  if (!read || count == 0) {
     std::printf("usage: %s [first seed] [number of seeds, at least 1]\n", argv[0]);
     return 2;
   }
-  for (uint64_t seed = first; seed < first + static_cast<uint64_t>(count); ++seed) {
+  for (uint64_t seed = first; seed < first + count; ++seed) {
     try {
       check(seed);
     } catch (const std::exception& error) {
@@ -45,7 +55,7 @@ int check_seeds(int argc, char** argv, const Check& check) {
       return 1;
     }
   }
-  std::printf("%ld seeds ok\n", count);
+  std::printf("%lu seeds ok\n", count);
   return 0;
 }
 

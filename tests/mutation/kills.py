@@ -53,7 +53,7 @@ def disagreements(table: dict[str, dict], mutants: dict[str, tuple[str, str]]) -
     found = []
     for id, (_, what) in mutants.items():
         if id not in table:
-            found.append(f"{id} has no recorded verdict: {what}")
+            found.append(f"{id} has no recorded verdict: {what}; run with --record")
         elif table[id]["what"] != what:
             found.append(f"{id} was recorded for another text: {table[id]['what']}, now {what}")
     for id, entry in table.items():
@@ -74,7 +74,8 @@ def check(ids: Iterable[str], table: dict[str, dict], report: Callable[[str], No
     wrong = []
     for name, kernel in KERNELS.items():
         own = {m.id for m in kernel.mutants()}
-        chosen = [id for id in ids if id in own]
+        # Those that are not are told of by disagreements().
+        chosen = [id for id in ids if id in own and id in table]
         if chosen and kernel.missing:
             wrong.append(f"{name} was not judged: {kernel.missing}")
             continue
