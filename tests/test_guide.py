@@ -99,7 +99,7 @@ def test_the_kernel_as_an_op(tree):
 
 
 def written(within: str, kind: str, **names) -> object:
-    """The lines that the guide adds to a tuple, "()", or a dictionary, "{}", as one of their own."""
+    """What the guide adds to a tuple, "()", or a dictionary, "{}", as one of its own."""
     [block] = [block for block in blocks("python") if f"{kind}(" in block]
     return eval(within[0] + block + within[1], names)
 
