@@ -13,7 +13,7 @@ RIGHT = (
     "reverse", "hand_off", "warp", "part of a warp", "election", "matrix", "shared", "reuse",
     "copy", "sum", "chain", "bulk", "look", "box", "box with swizzle", "box of planes",
     "box of planes with swizzle", "box store", "multicast", "product", "fence", "fence not needed",
-    "budget", "remote", "remote until some end", "arrival", "graph", "relay", "lanes",
+    "callee", "budget", "remote", "remote until some end", "arrival", "graph", "relay", "lanes",
     "overwrite", "halves", "hand_over", "ring", "phases",
 )  # fmt: skip
 
@@ -104,6 +104,8 @@ MISTAKES = (
     ("fence, sums overwritten", "plain", "must stand between accesses to accumulators and a wgmma"),
     ("fence, shapes differ", "plain", "must stand between products of two shapes on the same"),
     ("fence, a in flight", "plain", "of A must be left alone, and in scope, between a wgmma and"),
+    ("callee, sums behind the fence", "plain", "between accesses to accumulators and a wgmma"),
+    ("callee, a behind the fence", "plain", "between writes to registers of A and a wgmma"),
     ("budget, no shrink", "plain", "256 threads wait for the registers of grow_registers to 232"),
     ("budget, takes too many", "plain", "has 256 of its 64512 registers, which shrink_registers"),
     ("budget, one warp alone", "plain", "must be called by all four warps of a warpgroup, got one"),

@@ -104,6 +104,8 @@ class Fiber {
     context_.start(stack_, kStackBytes, entry);
   }
 
+  const char* stack() const { return stack_; }  // its lowest byte
+
   // From the scheduler into the fiber, until the fiber calls leave().
   void enter() {
 #if LOWBIT_MODEL_ASAN
