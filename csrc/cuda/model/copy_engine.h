@@ -86,6 +86,7 @@ inline void copy_to_shared(Block& target, const Stretches& stretches, const void
   touch(stretches);
   const Unwatched unwatched;
   maybe_switch();
+  require_alive(target);
   require(mbarrier_at(target, mbarrier).shown,
           "fence_mbarrier_init must stand between the initialization of an mbarrier and copies");
   for (const Stretch& s : stretches) std::memset(s.dst, kGarbage, s.bytes);
@@ -95,6 +96,7 @@ inline void copy_to_shared(Block& target, const Stretches& stretches, const void
   void* key = &self().load_keys.emplace_back();
   report(engine, stretches, key);
   start_operation([&units, &engine, &target, stretches, mbarrier, bytes, key] {
+    require_alive(target);
     move_bytes(stretches);
     units.copies.give_back(engine);
     arrive_bytes(target, mbarrier, bytes, key);

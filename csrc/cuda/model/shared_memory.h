@@ -147,6 +147,12 @@ inline uint32_t shared_address(const void* pointer) {
          kSharedBase;
 }
 
+// Its last thread has not ended.
+inline void require_alive(const Block& block) {
+  require(block.finished < block.threads.size(),
+          "shared memory of a block must be used before that block ends, got one that ended");
+}
+
 // The block of the cluster that a shared address belongs to.
 inline Block& block_of(uint32_t address) {
   const uint32_t rank = address >> kRankShift;
@@ -154,8 +160,7 @@ inline Block& block_of(uint32_t address) {
   const Cluster& cluster = *block().cluster;
   require(rank <= cluster.blocks.size(), "the shared address must name a block of the cluster");
   Block& other = *cluster.blocks[rank - 1];
-  require(other.finished < other.threads.size(),
-          "shared memory of another block must be used before that block ends, got one that ended");
+  require_alive(other);
   return other;
 }
 

@@ -120,7 +120,7 @@ void box_store() {
 
 // ---- a box for every block of a cluster ----
 
-enum class Multicast { kRight, kOneDoesNotWait, kOneAnnouncesNothing, kNoFirstSync };
+enum class Multicast { kRight, kOneDoesNotWait, kOneAnnouncesNothing, kNoFirstSync, kNoLastSync };
 
 // Each of two blocks has half of the rows sent to both.
 template <Multicast kCase>
@@ -140,6 +140,7 @@ multicast_kernel(const LOWBIT_GRID_CONSTANT TensorMap map, uint32_t* out) {
     tensor_copy_to_blocks(boxes + 32 * rank, &map, 0, static_cast<int32_t>(4 * rank), come, 0b11);
   }
   sync_warp();
+  if (kCase == Multicast::kNoLastSync && rank == 1) return;
   if (kCase != Multicast::kOneDoesNotWait || rank == 0) wait_mbarrier(come, 0);
   for (uint32_t i = lane; i < 64; i += 32) out[64 * rank + i] = boxes[i];
   wait_mbarrier(come, 0);
@@ -174,6 +175,7 @@ const Cases kTensorCases = {
     {"multicast, one does not wait", multicast<Multicast::kOneDoesNotWait>},
     {"multicast, one announces nothing", multicast<Multicast::kOneAnnouncesNothing>},
     {"multicast, no first sync", multicast<Multicast::kNoFirstSync>},
+    {"multicast, no last sync", multicast<Multicast::kNoLastSync>},
 };
 
 // ---- what make_tensor_map() refuses ----
