@@ -135,6 +135,8 @@ MISORDERED = (
     "halves, no fence", "halves, no barrier", "halves, no wait", "hand_over, no fence",
     "hand_over, no barrier", "ring, given back too early", "phases, read too early",
 )  # fmt: skip
+# Launches that fail in a thread and by a deadlock.
+STOPPED = ("reverse, counts differ", "hand_off, nobody reads")
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +156,14 @@ def test_mistakes(program, case, flavour, words):
     done = runner.run(program(flavour), case, 1, SEEDS[flavour])
     assert done.returncode != 0
     assert words in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("seed", range(1, SEEDS["tsan"] + 1))
+@pytest.mark.parametrize("case", STOPPED)
+def test_host_comes_behind_a_launch_that_failed(program, case, seed):
+    done = runner.run(program("tsan"), case, seed, 1)
+    assert done.returncode != 0
+    assert RACE not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("seed", range(1, SEEDS["tsan"] + 1))

@@ -134,6 +134,16 @@ class Fiber {
     entered();
   }
 
+  // All that ran here is released to `key`, by the scheduler.
+  [[gnu::no_sanitize("thread"), gnu::noinline]] void release([[maybe_unused]] void* key) {
+#if LOWBIT_MODEL_TSAN
+    void* caller = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(tsan_, __tsan_switch_to_fiber_no_sync);
+    __tsan_release(key);
+    __tsan_switch_to_fiber(caller, __tsan_switch_to_fiber_no_sync);
+#endif
+  }
+
   // First thing on a fiber's stack after every switch to it.
   void entered() {
 #if LOWBIT_MODEL_ASAN
