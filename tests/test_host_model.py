@@ -62,6 +62,7 @@ MISTAKES = (
     ("bulk, no wait", "tsan", RACE),
     ("bulk, too few bytes", "plain", "lacks 0 arrivals and -16 bytes"),
     ("bulk, init unordered", "plain", "must be initialized before its use"),
+    ("bulk, shown by another", "plain", "fence_mbarrier_init must stand between the initializa"),
     ("bulk, no fence", "tsan", RACE),
     ("bulk, fence without barrier", "tsan", RACE),
     ("bulk, ends in flight", "plain", "bulk copies to global memory before it ends, " + IN_FLIGHT),

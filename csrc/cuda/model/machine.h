@@ -126,11 +126,12 @@ struct NamedBarrier {
 };
 
 struct Mbarrier {
-  uint32_t expected = 0;         // arrivals of a phase
-  uint32_t pending = 0;          // arrivals still to come in this phase
-  int64_t bytes = 0;             // announced less those that have come
-  uint32_t parity = 0;           // of the phase in progress
-  bool shown = false;            // to the copy engine, by a fence behind the initialization
+  uint32_t expected = 0;  // arrivals of a phase
+  uint32_t pending = 0;   // arrivals still to come in this phase
+  int64_t bytes = 0;      // announced less those that have come
+  uint32_t parity = 0;    // of the phase in progress
+  const Thread* initializer = nullptr;
+  bool shown = false;            // to the copy engine, by a fence of that thread
   Key keys[2];                   // of the phases of each parity
   std::vector<void*> copies[2];  // keys of those that have come, of the last phase of each parity
 };

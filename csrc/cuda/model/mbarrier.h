@@ -31,13 +31,17 @@ inline void init_mbarrier(void* address, uint32_t arrivals) {
   require(arrivals >= 1 && arrivals < 1u << 20, "arrivals of an mbarrier must be 1 to 1048575");
   const auto [at, is_new] = block().mbarriers.try_emplace(address);
   require(is_new, "an mbarrier must be invalidated before it is initialized again");
+  at->second.initializer = &self();
   at->second.expected = at->second.pending = arrivals;
   maybe_switch();
 }
 
-// What fence.mbarrier_init and fence.proxy.async do for the mbarriers that the block has by now.
+// What fence.mbarrier_init and fence.proxy.async do for the mbarriers that their thread has
+// initialized by now.
 inline void show_mbarriers() {
-  for (auto& [address, barrier] : block().mbarriers) barrier.shown = true;
+  for (auto& [address, barrier] : block().mbarriers) {
+    if (barrier.initializer == &self()) barrier.shown = true;
+  }
 }
 
 inline void invalidate_mbarrier(void* address) {

@@ -11,6 +11,7 @@ enum class Bulk {
   kNoWait,
   kTooFewBytes,
   kInitUnordered,
+  kShownByAnother,
   kNoFence,
   kFenceWithoutBarrier,
   kEndsInFlight
@@ -23,10 +24,9 @@ bulk_kernel(uint32_t* out, const uint32_t* in) {
   LOWBIT_SHARED_ARRAY(uint32_t, words, 256, 128);
   LOWBIT_SHARED_ARRAY(Mbarrier, come, 1, 8);
   const uint32_t t = thread_index();
-  if (t == 0) {
-    init_mbarrier(come, 1);
-    fence_mbarrier_init();
-  }
+  if (t == 0) init_mbarrier(come, 1);
+  if (kCase == Bulk::kShownByAnother) sync_block();
+  if (t == (kCase == Bulk::kShownByAnother ? 32 : 0)) fence_mbarrier_init();
   if (kCase != Bulk::kInitUnordered) sync_block();
   if (t == 0) {
     arrive_mbarrier_expecting(come, kCase == Bulk::kTooFewBytes ? 1008 : 1024);
@@ -91,6 +91,7 @@ const Cases kCopyEngineCases = {
     {"bulk, no wait", bulk<Bulk::kNoWait>},
     {"bulk, too few bytes", bulk<Bulk::kTooFewBytes>},
     {"bulk, init unordered", bulk<Bulk::kInitUnordered>},
+    {"bulk, shown by another", bulk<Bulk::kShownByAnother>},
     {"bulk, no fence", bulk<Bulk::kNoFence>},
     {"bulk, fence without barrier", bulk<Bulk::kFenceWithoutBarrier>},
     {"bulk, ends in flight", bulk<Bulk::kEndsInFlight>},
