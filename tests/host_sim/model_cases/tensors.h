@@ -153,7 +153,8 @@ void multicast() {
   Words out(128);
   launch("multicast", multicast_kernel<kCase>, {2, 32, 0, 2}, nullptr,
          make_tensor_map(tensor.spec(2, Swizzle::kNone)), out.data());
-  for (uint32_t i = 0; i < 128; ++i) {
+  const uint32_t written = kCase == Multicast::kNoLastSync ? 64 : 128;
+  for (uint32_t i = 0; i < written; ++i) {
     expect(out[i] == tensor.at(i % 8, i % 64 / 8, 0), "multicast");
   }
 }
