@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(
 SEEDS = {"plain": 100, "asan": 10, "tsan": 5}
 RIGHT = (
     "reverse", "hand_off", "warp", "part of a warp", "election", "matrix", "shared", "reuse",
-    "copy", "sum", "chain", "bulk", "look", "box", "box with swizzle", "box of planes",
+    "copy", "sum", "chain", "bulk", "pair", "look", "box", "box with swizzle", "box of planes",
     "box of planes with swizzle", "box store", "multicast", "product", "fence", "fence not needed",
     "callee", "budget", "remote", "remote until some end", "arrival", "graph", "relay", "lanes",
     "overwrite", "halves", "hand_over", "ring", "phases",
@@ -135,6 +135,7 @@ MISORDERED = (
     "overwrite, no fence", "overwrite, no barrier",
     "halves, no fence", "halves, no barrier", "halves, no wait", "hand_over, no fence",
     "hand_over, no barrier", "ring, given back too early", "phases, read too early",
+    "pair, the other awaited",
 )  # fmt: skip
 # Launches that fail in a thread and by a deadlock.
 STOPPED = ("reverse, counts differ", "hand_off, nobody reads")

@@ -74,9 +74,9 @@ inline void arrive(Block& owner, const void* address, uint32_t announced_bytes) 
 }
 
 // Called for a copy whose bytes have come. They may come before they are announced.
-inline void arrive_bytes(Block& owner, const void* address, uint32_t bytes, void* copy) {
+inline void arrive_bytes(Block& owner, const void* address, uint32_t bytes, EngineUse& copy) {
   Mbarrier& barrier = mbarrier_at(owner, address);
-  barrier.copies[barrier.parity].push_back(copy);
+  barrier.copies[barrier.parity].push_back(&copy);
   barrier.bytes -= bytes;
   complete_phase_if_due(barrier);
 }
@@ -85,7 +85,7 @@ inline void arrive_bytes(Block& owner, const void* address, uint32_t bytes, void
 // with all that the engine has done: those for other mbarriers may be in flight.
 inline void acquire_phase(Mbarrier& barrier, uint32_t parity) {
   acquire(barrier.keys[parity]);
-  for (void* copy : barrier.copies[parity]) acquire_operation(copy);
+  for (EngineUse* copy : barrier.copies[parity]) acquire_copy(*copy);
 }
 
 inline bool test_phase(const void* address, uint32_t parity) {

@@ -52,6 +52,47 @@ void bulk() {
   for (uint32_t i = 0; i < 256; ++i) expect(out[i] == 2 * i, "bulk");
 }
 
+// ---- two copies, of which each has an mbarrier ----
+
+enum class Pair { kRight, kOtherAwaited };
+
+// The first has mostly come when the second starts: who wants its words must wait for it all the
+// same.
+template <Pair kCase>
+LOWBIT_KERNEL(kThreads)
+pair_kernel(uint32_t* out, const uint32_t* in) {
+  LOWBIT_SHARED_ARRAY(uint32_t, words, 2 * kThreads, 128);
+  LOWBIT_SHARED_ARRAY(Mbarrier, come, 2, 8);
+  const uint32_t t = thread_index();
+  if (t == 0) {
+    init_mbarrier(come, 1);
+    init_mbarrier(come + 1, 1);
+    fence_mbarrier_init();
+  }
+  sync_block();
+  for (uint32_t i = 0; t == 0 && i < 2; ++i) {
+    arrive_mbarrier_expecting(come + i, kThreads * 4);
+    bulk_copy_to_shared(words + i * kThreads, in + i * kThreads, kThreads * 4, come + i);
+    for (uint32_t turn = 0; turn < 200; ++turn) sync_warp(1);
+  }
+  if (t >= 32) {
+    wait_mbarrier(come + (kCase == Pair::kOtherAwaited ? 1 : 0), 0);
+    out[t - 32] = words[t - 32];
+  }
+  wait_mbarrier(come, 0);
+  wait_mbarrier(come + 1, 0);
+}
+
+template <Pair kCase>
+void pair() {
+  alignas(16) uint32_t in[2 * kThreads];
+  for (uint32_t i = 0; i < 2 * kThreads; ++i) in[i] = i;
+  Words out(32);
+  launch("pair", pair_kernel<kCase>, {1, kThreads}, nullptr, out.data(),
+         static_cast<const uint32_t*>(in));
+  for (uint32_t i = 0; i < 32; ++i) expect(out[i] == i, "pair");
+}
+
 // ---- looking at an mbarrier in place of waiting ----
 
 enum class Look { kRight, kOnce, kWrongParity, kForEver };
@@ -95,6 +136,8 @@ const Cases kCopyEngineCases = {
     {"bulk, no fence", bulk<Bulk::kNoFence>},
     {"bulk, fence without barrier", bulk<Bulk::kFenceWithoutBarrier>},
     {"bulk, ends in flight", bulk<Bulk::kEndsInFlight>},
+    {"pair", pair<Pair::kRight>},
+    {"pair, the other awaited", pair<Pair::kOtherAwaited>},
     {"look", look<Look::kRight>},
     {"look, once", look<Look::kOnce>},
     {"look, wrong parity", look<Look::kWrongParity>},
