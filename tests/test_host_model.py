@@ -82,6 +82,7 @@ MISTAKES = (
     ("multicast, one does not wait", "tsan", RACE),
     ("multicast, one announces nothing", "plain", "lacks 0 arrivals and -256 bytes"),
     ("multicast, no first sync", "plain", "must be initialized before its use"),
+    ("multicast, to one that ended", "plain", "before that block ends, got one that ended"),
     ("multicast, no last sync", "plain", "before that block ends, got one that ended"),
     ("map, rank", "plain", "tensor map: rank must be 2 or 3, got 4"),
     ("map, element bytes", "plain", "elements must have 1, 2 or 4 bytes, got 8"),

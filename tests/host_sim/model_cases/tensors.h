@@ -120,7 +120,14 @@ void box_store() {
 
 // ---- a box for every block of a cluster ----
 
-enum class Multicast { kRight, kOneDoesNotWait, kOneAnnouncesNothing, kNoFirstSync, kNoLastSync };
+enum class Multicast {
+  kRight,
+  kToOneThatEnded,
+  kOneDoesNotWait,
+  kOneAnnouncesNothing,
+  kNoFirstSync,
+  kNoLastSync
+};
 
 // Each of two blocks has half of the rows sent to both.
 template <Multicast kCase>
@@ -134,6 +141,10 @@ multicast_kernel(const LOWBIT_GRID_CONSTANT TensorMap map, uint32_t* out) {
     fence_mbarrier_init();
   }
   if (kCase != Multicast::kNoFirstSync) sync_cluster();
+  if (kCase == Multicast::kToOneThatEnded) {
+    if (rank == 1) return;
+    sync_cluster();
+  }
   if (lane == 0) {
     const bool announces = kCase != Multicast::kOneAnnouncesNothing || rank == 0;
     announces ? arrive_mbarrier_expecting(come, 256) : arrive_mbarrier(come);
@@ -144,6 +155,9 @@ multicast_kernel(const LOWBIT_GRID_CONSTANT TensorMap map, uint32_t* out) {
   if (kCase != Multicast::kOneDoesNotWait || rank == 0) wait_mbarrier(come, 0);
   for (uint32_t i = lane; i < 64; i += 32) out[64 * rank + i] = boxes[i];
   wait_mbarrier(come, 0);
+  if (kCase == Multicast::kNoLastSync) {  // time for the copy to the other block
+    for (uint32_t turn = 0; turn < 2000; ++turn) sync_warp();
+  }
   sync_cluster();
 }
 
@@ -176,6 +190,7 @@ const Cases kTensorCases = {
     {"multicast, one does not wait", multicast<Multicast::kOneDoesNotWait>},
     {"multicast, one announces nothing", multicast<Multicast::kOneAnnouncesNothing>},
     {"multicast, no first sync", multicast<Multicast::kNoFirstSync>},
+    {"multicast, to one that ended", multicast<Multicast::kToOneThatEnded>},
     {"multicast, no last sync", multicast<Multicast::kNoLastSync>},
 };
 
