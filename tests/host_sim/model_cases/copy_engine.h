@@ -70,6 +70,7 @@ pair_kernel(uint32_t* out, const uint32_t* in) {
     fence_mbarrier_init();
   }
   sync_block();
+  if (t > 0 && t < 32) return;  // a wait by any lane of the warp would be one for all
   for (uint32_t i = 0; t == 0 && i < 2; ++i) {
     arrive_mbarrier_expecting(come + i, kThreads * 4);
     bulk_copy_to_shared(words + i * kThreads, in + i * kThreads, kThreads * 4, come + i);
