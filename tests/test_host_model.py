@@ -10,7 +10,7 @@ pytestmark = pytest.mark.skipif(
 
 SEEDS = {"plain": 100, "asan": 10, "tsan": 5}
 RIGHT = (
-    "reverse", "hand_off", "warp", "part of a warp", "election", "matrix", "shared", "reuse",
+    "reverse", "some end", "hand_off", "warp", "part of a warp", "election", "matrix", "shared", "reuse",
     "copy", "sum", "chain", "bulk", "pair", "look", "box", "box with swizzle", "box of planes",
     "box of planes with swizzle", "box store", "multicast", "product", "fence", "fence not needed",
     "callee", "budget", "remote", "remote until some end", "arrival", "graph", "relay", "lanes",
@@ -23,12 +23,13 @@ MISTAKES = (
     ("reverse, barrier missing", "plain", WRONG),
     ("reverse, barrier missing", "tsan", RACE),
     ("reverse, counts differ", "plain", "must agree on their number"),
-    ("reverse, one thread away", "plain", "deadlock: 63 threads wait for sync_block"),
+    ("reverse, one warp away", "plain", "deadlock: 32 threads wait for sync_named_barrier 1"),
     ("reverse, half warps", "plain", "must be reached by whole warps"),
-    ("away, one in each block", "plain", "63 threads wait for sync_block 0 (block 1,0,0"),
+    ("away, one warp in each block", "plain", "wait for sync_named_barrier 1 (block 1,0,0"),
     ("hand_off, nobody reads", "plain", "32 threads wait for sync_named_barrier 2"),
     ("warp, lanes diverge", "plain", "must come to the same operation, got ballot and reduce_add"),
     ("warp, outside the mask", "plain", "must read a lane of its mask"),
+    ("warp, some end", "plain", "; 12 lanes that reduce_add of warp 0 of block 0,0,0 names have"),
     ("warp, no sync", "plain", WRONG),
     ("warp, no sync", "tsan", RACE),
     ("part of a warp, missing lane", "plain", "must read a lane of its mask"),
@@ -183,7 +184,7 @@ def test_every_case_is_judged(program):
 
 
 def test_deadlock_names_clusters_only_if_some_wait(program):
-    done = runner.run(program("plain"), "reverse, one thread away", 1, 1)
+    done = runner.run(program("plain"), "reverse, one warp away", 1, 1)
     assert "deadlock" in done.stdout and "wait for room" not in done.stdout
 
 

@@ -49,6 +49,7 @@ inline void finish(Thread& thread) {
   complete_cluster_phase_if_due(*thread.block->cluster);
   ++machine->progress;
   stop_running(thread, Thread::State::kFinished);
+  complete_barrier_if_due(*thread.block, thread.block->barriers[0]);
 }
 
 // What the fiber of a thread runs.
