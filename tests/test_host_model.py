@@ -10,11 +10,11 @@ pytestmark = pytest.mark.skipif(
 
 SEEDS = {"plain": 100, "asan": 10, "tsan": 5}
 RIGHT = (
-    "reverse", "some end", "hand_off", "warp", "part of a warp", "election", "matrix", "shared", "reuse",
-    "copy", "sum", "chain", "bulk", "pair", "look", "box", "box with swizzle", "box of planes",
-    "box of planes with swizzle", "box store", "multicast", "product", "fence", "fence not needed",
-    "callee", "budget", "remote", "remote until some end", "arrival", "graph", "relay", "lanes",
-    "overwrite", "halves", "hand_over", "ring", "phases",
+    "reverse", "some end", "hand_off", "warp", "part of a warp", "election", "matrix", "shared",
+    "reuse", "copy", "sum", "chain", "bulk", "pair", "look", "box", "box with swizzle",
+    "box of planes", "box of planes with swizzle", "box store", "multicast", "product", "fence",
+    "fence not needed", "callee", "budget", "remote", "remote until some end", "arrival", "graph",
+    "relay", "lanes", "overwrite", "halves", "hand_over", "ring", "phases",
 )  # fmt: skip
 
 RACE, WRONG, IN_FLIGHT = "data race", "wrong value", "got some in flight"
@@ -45,7 +45,7 @@ MISTAKES = (
     ("reuse, no barrier", "plain", WRONG),
     ("reuse, no barrier", "tsan", RACE),
     ("reuse, across two", "plain", "before them, got bytes 0 to 512 over 0 to 256"),
-    ("reuse, cut differently", "plain", "must cut shared memory in the same way"),
+    ("reuse, cut differently", "plain", "in the same way: every array, also one that only"),
     ("reuse, misaligned", "plain", "must be aligned to 1024 bytes, got 16 behind"),
     ("reuse, overrun", "asan", "use-after-poison"),
     ("copy, no wait", "plain", WRONG),
@@ -101,6 +101,7 @@ MISTAKES = (
     ("product, no wait", "plain", "its wgmma before it ends, " + IN_FLIGHT),
     ("product, no proxy fence", "tsan", RACE),
     ("product, beyond the swizzle", "plain", "must lie within one row of the swizzle"),
+    ("product, beyond the descriptor", "plain", "must fit 18 bits, got one beyond"),
     ("product, descriptors differ", "plain", "to the same wgmma with the same descriptors"),
     ("fence, sums written", "plain", "must stand between accesses to accumulators and a wgmma"),
     ("fence, a written", "plain", "must stand between writes to registers of A and a wgmma"),
