@@ -8,8 +8,8 @@ namespace lowbit::cuda::model {
 
 inline std::string describe_mbarrier(const Block& owner, const void* address) {
   const auto offset = static_cast<const char*>(address) - owner.shared.arena;
-  return "the mbarrier at byte " + std::to_string(offset) + " of shared memory of block " +
-         std::to_string(owner.index.x);
+  return "the mbarrier at byte " + std::to_string(offset) + " of shared memory of " +
+         place_of(owner);
 }
 
 inline Mbarrier& mbarrier_at(Block& owner, const void* address) {
