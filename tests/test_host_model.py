@@ -10,11 +10,11 @@ pytestmark = pytest.mark.skipif(
 
 SEEDS = {"plain": 100, "asan": 10, "tsan": 5}
 RIGHT = (
-    "reverse", "hand_off", "warp", "part of a warp", "election", "matrix", "shared", "reuse",
-    "copy", "sum", "chain", "bulk", "look", "box", "box with swizzle", "box of planes",
-    "box of planes with swizzle", "box store", "multicast", "product", "fence", "fence not needed",
-    "budget", "remote", "remote until some end", "arrival", "graph", "relay", "lanes",
-    "overwrite", "halves", "hand_over", "ring", "phases",
+    "reverse", "some end", "hand_off", "warp", "part of a warp", "election", "matrix", "shared",
+    "reuse", "copy", "sum", "chain", "bulk", "pair", "look", "box", "box with swizzle",
+    "box of planes", "box of planes with swizzle", "box store", "multicast", "product", "fence",
+    "fence not needed", "callee", "budget", "remote", "remote until some end", "arrival", "graph",
+    "relay", "lanes", "overwrite", "halves", "hand_over", "ring", "phases",
 )  # fmt: skip
 
 RACE, WRONG, IN_FLIGHT = "data race", "wrong value", "got some in flight"
@@ -23,12 +23,13 @@ MISTAKES = (
     ("reverse, barrier missing", "plain", WRONG),
     ("reverse, barrier missing", "tsan", RACE),
     ("reverse, counts differ", "plain", "must agree on their number"),
-    ("reverse, one thread away", "plain", "deadlock: 63 threads wait for sync_block"),
+    ("reverse, one warp away", "plain", "deadlock: 32 threads wait for sync_named_barrier 1"),
     ("reverse, half warps", "plain", "must be reached by whole warps"),
-    ("away, one in each block", "plain", "63 threads wait for sync_block 0 (block 1,0,0"),
+    ("away, one warp in each block", "plain", "wait for sync_named_barrier 1 (block 1,0,0"),
     ("hand_off, nobody reads", "plain", "32 threads wait for sync_named_barrier 2"),
     ("warp, lanes diverge", "plain", "must come to the same operation, got ballot and reduce_add"),
     ("warp, outside the mask", "plain", "must read a lane of its mask"),
+    ("warp, some end", "plain", "; 12 lanes that reduce_add of warp 0 of block 0,0,0 names have"),
     ("warp, no sync", "plain", WRONG),
     ("warp, no sync", "tsan", RACE),
     ("part of a warp, missing lane", "plain", "must read a lane of its mask"),
@@ -44,7 +45,7 @@ MISTAKES = (
     ("reuse, no barrier", "plain", WRONG),
     ("reuse, no barrier", "tsan", RACE),
     ("reuse, across two", "plain", "before them, got bytes 0 to 512 over 0 to 256"),
-    ("reuse, cut differently", "plain", "must cut shared memory in the same way"),
+    ("reuse, cut differently", "plain", "in the same way: every array, also one that only"),
     ("reuse, misaligned", "plain", "must be aligned to 1024 bytes, got 16 behind"),
     ("reuse, overrun", "asan", "use-after-poison"),
     ("copy, no wait", "plain", WRONG),
@@ -62,6 +63,7 @@ MISTAKES = (
     ("bulk, no wait", "tsan", RACE),
     ("bulk, too few bytes", "plain", "lacks 0 arrivals and -16 bytes"),
     ("bulk, init unordered", "plain", "must be initialized before its use"),
+    ("bulk, shown by another", "plain", "fence_mbarrier_init must stand between the initializa"),
     ("bulk, no fence", "tsan", RACE),
     ("bulk, fence without barrier", "tsan", RACE),
     ("bulk, ends in flight", "plain", "bulk copies to global memory before it ends, " + IN_FLIGHT),
@@ -81,6 +83,8 @@ MISTAKES = (
     ("multicast, one does not wait", "tsan", RACE),
     ("multicast, one announces nothing", "plain", "lacks 0 arrivals and -256 bytes"),
     ("multicast, no first sync", "plain", "must be initialized before its use"),
+    ("multicast, to one that ended", "plain", "before that block ends, got one that ended"),
+    ("multicast, no last sync", "plain", "before that block ends, got one that ended"),
     ("map, rank", "plain", "tensor map: rank must be 2 or 3, got 4"),
     ("map, element bytes", "plain", "elements must have 1, 2 or 4 bytes, got 8"),
     ("map, address", "plain", "the address must be aligned to 16 bytes, got 4"),
@@ -97,6 +101,7 @@ MISTAKES = (
     ("product, no wait", "plain", "its wgmma before it ends, " + IN_FLIGHT),
     ("product, no proxy fence", "tsan", RACE),
     ("product, beyond the swizzle", "plain", "must lie within one row of the swizzle"),
+    ("product, beyond the descriptor", "plain", "must fit 18 bits, got one beyond"),
     ("product, descriptors differ", "plain", "to the same wgmma with the same descriptors"),
     ("fence, sums written", "plain", "must stand between accesses to accumulators and a wgmma"),
     ("fence, a written", "plain", "must stand between writes to registers of A and a wgmma"),
@@ -104,6 +109,8 @@ MISTAKES = (
     ("fence, sums overwritten", "plain", "must stand between accesses to accumulators and a wgmma"),
     ("fence, shapes differ", "plain", "must stand between products of two shapes on the same"),
     ("fence, a in flight", "plain", "of A must be left alone, and in scope, between a wgmma and"),
+    ("callee, sums behind the fence", "plain", "between accesses to accumulators and a wgmma"),
+    ("callee, a behind the fence", "plain", "between writes to registers of A and a wgmma"),
     ("budget, no shrink", "plain", "256 threads wait for the registers of grow_registers to 232"),
     ("budget, takes too many", "plain", "has 256 of its 64512 registers, which shrink_registers"),
     ("budget, one warp alone", "plain", "must be called by all four warps of a warpgroup, got one"),
@@ -131,7 +138,10 @@ MISORDERED = (
     "overwrite, no fence", "overwrite, no barrier",
     "halves, no fence", "halves, no barrier", "halves, no wait", "hand_over, no fence",
     "hand_over, no barrier", "ring, given back too early", "phases, read too early",
+    "pair, the other awaited",
 )  # fmt: skip
+# Launches that fail in a thread and by a deadlock.
+STOPPED = ("reverse, counts differ", "hand_off, nobody reads")
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +164,14 @@ def test_mistakes(program, case, flavour, words):
 
 
 @pytest.mark.parametrize("seed", range(1, SEEDS["tsan"] + 1))
+@pytest.mark.parametrize("case", STOPPED)
+def test_host_comes_behind_a_launch_that_failed(program, case, seed):
+    done = runner.run(program("tsan"), case, seed, 1)
+    assert done.returncode != 0
+    assert RACE not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("seed", range(1, SEEDS["tsan"] + 1))
 @pytest.mark.parametrize("case", MISORDERED)
 def test_misordered_with_every_seed(program, case, seed):
     done = runner.run(program("tsan"), case, seed, 1)
@@ -167,7 +185,7 @@ def test_every_case_is_judged(program):
 
 
 def test_deadlock_names_clusters_only_if_some_wait(program):
-    done = runner.run(program("plain"), "reverse, one thread away", 1, 1)
+    done = runner.run(program("plain"), "reverse, one warp away", 1, 1)
     assert "deadlock" in done.stdout and "wait for room" not in done.stdout
 
 

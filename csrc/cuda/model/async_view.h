@@ -24,7 +24,11 @@ struct Key {
 class EnginePool {
  public:
   void restart(void* start) {
-    for (Engine& engine : engines_) engine.restart(start);
+    free_.clear();
+    for (Engine& engine : engines_) {
+      engine.restart(start);
+      free_.push_back(&engine);
+    }
   }
   Engine& take() {
     if (free_.empty()) return engines_.emplace_back();
@@ -37,6 +41,20 @@ class EnginePool {
  private:
   std::list<Engine> engines_;
   std::deque<Engine*> free_;
+};
+
+// A copy. Its engine passes on all that it ever did, so it serves no other before somebody has come
+// behind this one.
+struct EngineUse {
+  explicit EngineUse(EnginePool& pool) : pool(&pool), engine(&pool.take()) {}
+  void end() {
+    if (engine != nullptr) pool->give_back(*engine);
+    engine = nullptr;
+  }
+
+  EnginePool* pool;
+  Engine* engine;  // null once given back
+  char key = 0;    // what the copy did
 };
 
 struct AsyncUnits {

@@ -26,13 +26,27 @@ inline void check_whole_warps(NamedBarrier& barrier) {
   }
 }
 
-// bar.sync and bar.arrive: `threads` of the block take part, those that wait and those that do not.
-inline void barrier_arrive(uint32_t id, uint32_t threads, bool wait, const char* operation) {
-  const Unwatched unwatched;
-  maybe_switch();
-  require(id < 16, "a barrier's number must be 0 to 15, got more");
-  require(threads > 0 && threads % 32 == 0 && threads <= 1024,
-          "threads of a barrier must be a multiple of 32 up to 1024");
+// In place of a number: the threads of the block that have not ended.
+inline constexpr uint32_t kAllLiving = ~0u;
+
+inline uint32_t awaited_arrivals(const Block& owner, const NamedBarrier& barrier) {
+  if (barrier.expected != kAllLiving) return barrier.expected;
+  const Thread& last = owner.threads.back();
+  const bool lacking_too = last.state == Thread::State::kFinished;
+  return (machine->block_size + 31) / 32 * 32 - owner.finished -
+         (lacking_too ? arrivals_of(last) - 1 : 0);
+}
+
+inline void complete_barrier_if_due(const Block& owner, NamedBarrier& barrier) {
+  if (barrier.arrived == 0 || barrier.arrived != awaited_arrivals(owner, barrier)) return;
+  if (barrier.expected != kAllLiving) check_whole_warps(barrier);
+  for (Thread* thread : barrier.waiting) make_runnable(*thread);
+  barrier.waiting.clear();
+  barrier.arrived = 0;
+  ++barrier.phases.completed;
+}
+
+inline void come_to_barrier(uint32_t id, uint32_t threads, bool wait, const char* operation) {
   NamedBarrier& barrier = block().barriers[id];
   require(barrier.arrived == 0 || barrier.expected == threads,
           "threads of a barrier must agree on their number, got two numbers");
@@ -41,21 +55,32 @@ inline void barrier_arrive(uint32_t id, uint32_t threads, bool wait, const char*
   barrier.expected = threads;
   ++machine->progress;
   barrier.arrived += arrivals_of(self());
-  barrier.lanes[self().warp] |= 1u << self().lane;
+  if (threads != kAllLiving) barrier.lanes[self().warp] |= 1u << self().lane;
   require(barrier.arrived <= threads, "threads of a barrier must be no more than it names");
-  if (barrier.arrived == threads) {
-    check_whole_warps(barrier);
-    for (Thread* thread : barrier.waiting) make_runnable(*thread);
-    barrier.waiting.clear();
-    barrier.arrived = 0;
-    ++barrier.phases.completed;
-    if (wait) acquire(key);
-    return;
-  }
+  complete_barrier_if_due(block(), barrier);
   if (!wait) return;
-  barrier.waiting.push_back(&self());
-  suspend(std::string(operation) + " " + std::to_string(id));
+  if (barrier.arrived != 0) {
+    barrier.waiting.push_back(&self());
+    suspend(std::string(operation) + " " + std::to_string(id));
+  }
   acquire(key);
+}
+
+// bar.sync and bar.arrive: `threads` of the block take part, those that wait and those that do not.
+inline void barrier_arrive(uint32_t id, uint32_t threads, bool wait, const char* operation) {
+  const Unwatched unwatched;
+  maybe_switch();
+  require(id < 16, "a barrier's number must be 0 to 15, got more");
+  require(threads > 0 && threads % 32 == 0 && threads <= 1024,
+          "threads of a barrier must be a multiple of 32 up to 1024");
+  come_to_barrier(id, threads, wait, operation);
+}
+
+// Of all threads that have not ended (CUDA C++ Programming Guide, __syncthreads()).
+inline void sync_block() {
+  const Unwatched unwatched;
+  maybe_switch();
+  come_to_barrier(0, kAllLiving, true, "sync_block");
 }
 
 // Lanes of the thread's warp: fewer than 32 of the last one where threads are no multiple of 32.

@@ -15,7 +15,9 @@ struct Stretch {
 
 using Stretches = std::vector<Stretch>;
 
-// Asks for every byte now, on the thread whose mistake it would be.
+// Reads the first and the last byte of each stretch of the source at the issue: a sanitizer then
+// names the thread and the line of a copy that leaves its array, which it would not find when the
+// scheduler moves the bytes.
 inline void touch(const Stretches& stretches) {
   for (const Stretch& s : stretches) {
     char first_and_last = 0;
@@ -69,13 +71,13 @@ inline void take_over(const Stretches& stretches) {
 }
 
 // The accesses of a copy, at its issue, for others must have come to an end then: behind what the
-// view is behind. Who acquires `key` comes behind the copy.
-inline void report(Engine& unit, const Stretches& stretches, void* key) {
+// view is behind. Who acquires its key comes behind the copy.
+inline void report(EngineUse& copy, const Stretches& stretches) {
   void* seen = async_units().seen();
-  unit.run([&] {
+  copy.engine->run([&] {
     acquire(seen);
     report(stretches);
-    release(key);
+    release(&copy.key);
     release(&machine->end_key);
   });
 }
@@ -86,18 +88,17 @@ inline void copy_to_shared(Block& target, const Stretches& stretches, const void
   touch(stretches);
   const Unwatched unwatched;
   maybe_switch();
+  require_alive(target);
   require(mbarrier_at(target, mbarrier).shown,
           "fence_mbarrier_init must stand between the initialization of an mbarrier and copies");
   for (const Stretch& s : stretches) std::memset(s.dst, kGarbage, s.bytes);
   take_over(stretches);
-  AsyncUnits& units = async_units();
-  Engine& engine = units.copies.take();
-  void* key = &self().load_keys.emplace_back();
-  report(engine, stretches, key);
-  start_operation([&units, &engine, &target, stretches, mbarrier, bytes, key] {
+  EngineUse& copy = self().loads.emplace_back(async_units().copies);
+  report(copy, stretches);
+  start_operation([&target, stretches, mbarrier, bytes, &copy] {
+    require_alive(target);
     move_bytes(stretches);
-    units.copies.give_back(engine);
-    arrive_bytes(target, mbarrier, bytes, key);
+    arrive_bytes(target, mbarrier, bytes, copy);
   });
 }
 
@@ -109,13 +110,11 @@ inline void copy_to_global(const Stretches& stretches) {
   maybe_switch();
   Thread& thread = self();
   ++thread.bulk_stores_open;
-  BulkStore& store = thread.bulk_stores.emplace_back(BulkStore{thread.bulk_groups});
-  AsyncUnits& units = async_units();
-  Engine& engine = units.copies.take();
-  report(engine, stretches, &store.key);
-  start_operation([&units, &engine, &thread, &store, stretches] {
+  BulkStore& store = thread.bulk_stores.emplace_back(
+      BulkStore{thread.bulk_groups, EngineUse(async_units().copies)});
+  report(store.copy, stretches);
+  start_operation([&thread, &store, stretches] {
     move_bytes(stretches);
-    units.copies.give_back(engine);
     store.done = true;
     --thread.bulk_stores_open;
   });
@@ -140,7 +139,7 @@ inline void wait_bulk_stores(uint32_t pending) {
     return true;
   });
   thread.bulk_stores.remove_if([&](BulkStore& store) {
-    if (waited_for(store)) acquire_operation(&store.key);
+    if (waited_for(store)) acquire_copy(store.copy);
     return waited_for(store);
   });
 }

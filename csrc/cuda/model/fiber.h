@@ -104,6 +104,8 @@ class Fiber {
     context_.start(stack_, kStackBytes, entry);
   }
 
+  const char* stack() const { return stack_; }  // its lowest byte
+
   // From the scheduler into the fiber, until the fiber calls leave().
   void enter() {
 #if LOWBIT_MODEL_ASAN
@@ -130,6 +132,16 @@ class Fiber {
 #endif
     context_.switch_to(scheduler());
     entered();
+  }
+
+  // All that ran here is released to `key`, by the scheduler.
+  [[gnu::no_sanitize("thread"), gnu::noinline]] void release([[maybe_unused]] void* key) {
+#if LOWBIT_MODEL_TSAN
+    void* caller = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(tsan_, __tsan_switch_to_fiber_no_sync);
+    __tsan_release(key);
+    __tsan_switch_to_fiber(caller, __tsan_switch_to_fiber_no_sync);
+#endif
   }
 
   // First thing on a fiber's stack after every switch to it.

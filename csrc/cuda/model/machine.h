@@ -52,8 +52,8 @@ struct AsyncCopy {
 // A bulk copy to global memory.
 struct BulkStore {
   uint32_t group;
+  EngineUse copy;
   bool done = false;
-  char key = 0;  // what the copy did
 };
 
 // What a thread has to do with the products of its warpgroup.
@@ -98,7 +98,7 @@ struct Thread {
   std::list<BulkStore> bulk_stores;
   uint32_t bulk_stores_open = 0;  // not yet done
   uint32_t bulk_groups = 0;       // committed so far
-  std::list<char> load_keys;      // what each copy to shared memory did
+  std::list<EngineUse> loads;     // copies to shared memory
   WarpgroupPart products;
 };
 
@@ -126,13 +126,14 @@ struct NamedBarrier {
 };
 
 struct Mbarrier {
-  uint32_t expected = 0;         // arrivals of a phase
-  uint32_t pending = 0;          // arrivals still to come in this phase
-  int64_t bytes = 0;             // announced less those that have come
-  uint32_t parity = 0;           // of the phase in progress
-  bool shown = false;            // to the copy engine, by a fence behind the initialization
-  Key keys[2];                   // of the phases of each parity
-  std::vector<void*> copies[2];  // keys of those that have come, of the last phase of each parity
+  uint32_t expected = 0;  // arrivals of a phase
+  uint32_t pending = 0;   // arrivals still to come in this phase
+  int64_t bytes = 0;      // announced less those that have come
+  uint32_t parity = 0;    // of the phase in progress
+  const Thread* initializer = nullptr;
+  bool shown = false;                 // to the copy engine, by a fence of that thread
+  Key keys[2];                        // of the phases of each parity
+  std::vector<EngineUse*> copies[2];  // that have come, of the last phase of each parity
 };
 
 // Shared memory of a block: every array in the arena at a place of its own, with gaps between.

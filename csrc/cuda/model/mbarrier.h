@@ -8,8 +8,8 @@ namespace lowbit::cuda::model {
 
 inline std::string describe_mbarrier(const Block& owner, const void* address) {
   const auto offset = static_cast<const char*>(address) - owner.shared.arena;
-  return "the mbarrier at byte " + std::to_string(offset) + " of shared memory of block " +
-         std::to_string(owner.index.x);
+  return "the mbarrier at byte " + std::to_string(offset) + " of shared memory of " +
+         place_of(owner);
 }
 
 inline Mbarrier& mbarrier_at(Block& owner, const void* address) {
@@ -31,13 +31,17 @@ inline void init_mbarrier(void* address, uint32_t arrivals) {
   require(arrivals >= 1 && arrivals < 1u << 20, "arrivals of an mbarrier must be 1 to 1048575");
   const auto [at, is_new] = block().mbarriers.try_emplace(address);
   require(is_new, "an mbarrier must be invalidated before it is initialized again");
+  at->second.initializer = &self();
   at->second.expected = at->second.pending = arrivals;
   maybe_switch();
 }
 
-// What fence.mbarrier_init and fence.proxy.async do for the mbarriers that the block has by now.
+// What fence.mbarrier_init and fence.proxy.async do for the mbarriers that their thread has
+// initialized by now.
 inline void show_mbarriers() {
-  for (auto& [address, barrier] : block().mbarriers) barrier.shown = true;
+  for (auto& [address, barrier] : block().mbarriers) {
+    if (barrier.initializer == &self()) barrier.shown = true;
+  }
 }
 
 inline void invalidate_mbarrier(void* address) {
@@ -70,9 +74,9 @@ inline void arrive(Block& owner, const void* address, uint32_t announced_bytes) 
 }
 
 // Called for a copy whose bytes have come. They may come before they are announced.
-inline void arrive_bytes(Block& owner, const void* address, uint32_t bytes, void* copy) {
+inline void arrive_bytes(Block& owner, const void* address, uint32_t bytes, EngineUse& copy) {
   Mbarrier& barrier = mbarrier_at(owner, address);
-  barrier.copies[barrier.parity].push_back(copy);
+  barrier.copies[barrier.parity].push_back(&copy);
   barrier.bytes -= bytes;
   complete_phase_if_due(barrier);
 }
@@ -81,7 +85,7 @@ inline void arrive_bytes(Block& owner, const void* address, uint32_t bytes, void
 // with all that the engine has done: those for other mbarriers may be in flight.
 inline void acquire_phase(Mbarrier& barrier, uint32_t parity) {
   acquire(barrier.keys[parity]);
-  for (void* copy : barrier.copies[parity]) acquire_operation(copy);
+  for (EngineUse* copy : barrier.copies[parity]) acquire_copy(*copy);
 }
 
 inline bool test_phase(const void* address, uint32_t parity) {

@@ -27,6 +27,11 @@ inline void acquire_operation(void* key) {
   async_units().acquire_from(key);
 }
 
+inline void acquire_copy(EngineUse& copy) {
+  acquire_operation(&copy.key);
+  copy.end();
+}
+
 inline void fence_async_view() {
   machine->views_grew = true;
   async_units().fence();

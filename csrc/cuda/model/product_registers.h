@@ -17,7 +17,7 @@ inline constexpr const char* kFenceAccumulators =
   const Unwatched unwatched;
   maybe_switch();
   WarpgroupPart& part = self().products;
-  part.fenced.take(__builtin_frame_address(0), self().stack_top);
+  part.fenced.take(__builtin_frame_address(0), self().stack_top, self().fiber->stack());
   part.came_back.clear();
   ++part.fences;
 }

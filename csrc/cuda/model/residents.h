@@ -49,6 +49,7 @@ inline void finish(Thread& thread) {
   complete_cluster_phase_if_due(*thread.block->cluster);
   ++machine->progress;
   stop_running(thread, Thread::State::kFinished);
+  complete_barrier_if_due(*thread.block, thread.block->barriers[0]);
 }
 
 // What the fiber of a thread runs.
@@ -77,11 +78,15 @@ class Residents {
   Residents(Machine& machine, Pool& pool) : machine_(machine), pool_(pool) {}
 
   // After a launch that failed its fibers hold frames that never return: they are given up, for no
-  // sanitizer lets go of such a fiber.
+  // sanitizer lets go of such a fiber. The host, which frees what they used, comes behind them.
   ~Residents() {
     for (const auto& resident : residents_) {
-      for (auto& fiber : resident->fibers) static_cast<void>(fiber.release());
+      for (auto& fiber : resident->fibers) {
+        fiber->release(&machine_.end_key);
+        static_cast<void>(fiber.release());
+      }
     }
+    acquire(&machine_.end_key);
   }
 
   // All clusters of the launch, for room of so many blocks at once; 0 draws it.

@@ -120,8 +120,9 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Idle from here on; its next use comes behind what was released to `start`. What it acquired
-  // before orders nothing that happens from now on.
+  // Idle from here on; its next use comes behind what was released to `start`. It still passes on
+  // what it did and acquired for an earlier warp on the same fiber, which another seed draws
+  // otherwise.
   void restart(void* start) { start_ = start; }
   bool idle() const { return start_ != nullptr; }
 

@@ -46,7 +46,6 @@ class Scheduler {
       step();
       if (!machine_.error.empty()) throw std::runtime_error(machine_.error);
     }
-    acquire(&machine_.end_key);
     machine = nullptr;
   }
 

@@ -68,14 +68,18 @@ inline void require_aligned(const void* address, size_t alignment, const char* o
 // The array as bytes of one that the thread has cut out before. Arrays that overlap need a place
 // without gaps, so the one that holds all must come first.
 inline char* within(const SharedMemory::Cut& cut, size_t offset, size_t bytes, size_t alignment) {
-  require(cut.cutters[self().index], "threads of a block must cut shared memory in the same way");
+  require(cut.cutters[self().index],
+          "threads of a block must cut shared memory in the same way: every array, also one that "
+          "only others use");
   const size_t first = offset - cut.start;
   if (offset < cut.start || first + bytes > cut.bytes) {
     fail("an array over others in shared memory must be cut out before them, got bytes " +
          std::to_string(offset) + " to " + std::to_string(offset + bytes) + " over " +
          std::to_string(cut.start) + " to " + std::to_string(cut.start + cut.bytes));
   }
-  require_aligned(cut.place + first, alignment, "an array within another of shared memory");
+  require_aligned(
+      cut.place + first, alignment,
+      "an array within another of shared memory, which needs this alignment where it is cut out");
   return cut.place + first;
 }
 
@@ -147,6 +151,12 @@ inline uint32_t shared_address(const void* pointer) {
          kSharedBase;
 }
 
+// Its last thread has not ended.
+inline void require_alive(const Block& block) {
+  require(block.finished < block.threads.size(),
+          "shared memory of a block must be used before that block ends, got one that ended");
+}
+
 // The block of the cluster that a shared address belongs to.
 inline Block& block_of(uint32_t address) {
   const uint32_t rank = address >> kRankShift;
@@ -154,8 +164,7 @@ inline Block& block_of(uint32_t address) {
   const Cluster& cluster = *block().cluster;
   require(rank <= cluster.blocks.size(), "the shared address must name a block of the cluster");
   Block& other = *cluster.blocks[rank - 1];
-  require(other.finished < other.threads.size(),
-          "shared memory of another block must be used before that block ends, got one that ended");
+  require_alive(other);
   return other;
 }
 

@@ -17,8 +17,10 @@ namespace lowbit::cuda::model {
 
 class StackImage {
  public:
-  // Of the frames from `end` down to the caller of the function whose frame is `frame`.
-  void take(const void* frame, const char* end) {
+  // Of the frames from `end` down to the caller of the function whose frame is `frame`, on a stack
+  // that goes down to `limit`.
+  void take(const void* frame, const char* end, const char* limit) {
+    limit_ = limit;
     begin_ = static_cast<const char*>(frame);
     words_.resize(static_cast<size_t>(end - begin_) / 4);
     read_stack(words_.data(), begin_, words_.size());
@@ -26,9 +28,11 @@ class StackImage {
 
   bool is_taken() const { return begin_ != nullptr; }
 
-  // Whether variables are as they were; also true of those that lie elsewhere: they are constants.
+  // Whether variables are as they were: never those of a frame that was entered since, always those
+  // that lie on no stack, for they are constants.
   bool still_holds(const void* variable, size_t bytes) const {
-    return !covers(variable, bytes) || std::memcmp(at(variable), variable, bytes) == 0;
+    if (covers(variable, bytes)) return std::memcmp(at(variable), variable, bytes) == 0;
+    return variable < limit_ || variable >= begin_;
   }
 
   void put(const void* variable, size_t bytes) {
@@ -48,6 +52,7 @@ class StackImage {
     return const_cast<char*>(static_cast<const StackImage*>(this)->at(variable));
   }
 
+  const char* limit_ = nullptr;
   const char* begin_ = nullptr;
   std::vector<uint32_t> words_;
 };

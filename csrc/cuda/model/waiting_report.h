@@ -26,6 +26,22 @@ inline void append_waiting(std::string& text, const Block& block) {
   }
 }
 
+// Of warps that wait for lanes which never come.
+inline void append_ended_lanes(std::string& text, const Block& block) {
+  for (uint32_t warp = 0; warp < block.meetings.size(); ++warp) {
+    for (const WarpMeeting& meeting : block.meetings[warp]) {
+      uint32_t ended = 0;
+      for (uint32_t lane = 0; lane < 32; ++lane) {
+        if (!(meeting.mask >> lane & 1)) continue;
+        ended += block.threads[warp * 32 + lane].state == Thread::State::kFinished;
+      }
+      if (ended == 0) continue;
+      text += "; " + std::to_string(ended) + " lanes that " + meeting.operation + " of warp " +
+              std::to_string(warp) + " of " + place_of(block) + " names have ended";
+    }
+  }
+}
+
 // What has not come: to mbarriers in the middle of a phase, and to the pool that warps wait for.
 inline void append_lacking(std::string& text, const Block& block) {
   for (const auto& [address, barrier] : block.mbarriers) {
@@ -34,6 +50,7 @@ inline void append_lacking(std::string& text, const Block& block) {
             std::to_string(barrier.parity) + " lacks " + std::to_string(barrier.pending) +
             " arrivals and " + std::to_string(barrier.bytes) + " bytes";
   }
+  append_ended_lanes(text, block);
   const auto& [all, in_pool, warps] = block.registers;
   if (std::none_of(warps.begin(), warps.end(), waits_for_registers)) return;
   text += "; the pool of " + place_of(block) + " has " + std::to_string(in_pool) + " of its " +

@@ -48,6 +48,12 @@ struct MatrixDescriptor {
   }
 };
 
+// What a descriptor keeps of an address: beyond, it would lead elsewhere without a word.
+inline void require_describable(const void* shared) {
+  require(shared_address(shared) < 1u << 18,
+          "the address of a matrix descriptor must fit 18 bits, got one beyond");
+}
+
 // One wgmma of a warpgroup: d[64, n] = a[64, 32 bytes] b[32 bytes, n] (+ d).
 struct GroupProduct {
   // The same for all threads.

@@ -11,9 +11,7 @@ namespace lowbit::cuda {
 
 #ifdef LOWBIT_HOST_MODEL
 
-LOWBIT_DEVICE void sync_block() {
-  model::barrier_arrive(0, (model::machine->block_size + 31) / 32 * 32, true, "sync_block");
-}
+LOWBIT_DEVICE void sync_block() { model::sync_block(); }
 
 LOWBIT_DEVICE void sync_named_barrier(uint32_t id, uint32_t threads) {
   model::barrier_arrive(id, threads, true, "sync_named_barrier");

@@ -22,6 +22,9 @@ namespace lowbit::cuda {
 // apart, groups of eight k `stride` apart.
 LOWBIT_DEVICE uint64_t matrix_descriptor(const void* shared, uint32_t leading, uint32_t stride,
                                          Swizzle swizzle) {
+#ifdef LOWBIT_HOST_MODEL
+  model::require_describable(shared);
+#endif
   const auto sixteenths = [](uint32_t bytes) -> uint64_t { return (bytes & 0x3ffffu) >> 4; };
   return sixteenths(shared_address(shared)) | sixteenths(leading) << 16 | sixteenths(stride) << 32 |
          static_cast<uint64_t>(swizzle) << 62;

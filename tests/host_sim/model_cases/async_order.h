@@ -111,9 +111,9 @@ constexpr uint32_t kGroup = 128;   // threads of a warpgroup
 constexpr uint32_t kHalf = 8 * 8;  // elements of b with the same eight K: without swizzle, in a row
 
 // d[64, 8] = ones b; every element of the sums that belong to column n is 16 b[n].
-LOWBIT_DEVICE void multiply_by_ones(float (&d)[4], const uint16_t* b, bool adds) {
-  const uint32_t one = floats_to_float16x2(1.0f, 1.0f);
-  const uint32_t ones[4] = {one, one, one, one};
+// The caller waits, so `ones` are its own.
+LOWBIT_DEVICE void multiply_by_ones(float (&d)[4], const uint32_t (&ones)[4], const uint16_t* b,
+                                    bool adds) {
   fence_wgmma();
   wgmma_float16<8>(d, ones, matrix_descriptor(b, 128, 128, Swizzle::kNone), adds);
   commit_wgmma();
@@ -149,8 +149,9 @@ halves_kernel(float* out, const uint16_t* in) {
     bulk_copy_to_shared(b + kHalf, in, kHalf * 2, come);
   }
   if (kCase != Order::kNoWait || t == 0) wait_mbarrier(come, 0);
+  const uint32_t one = floats_to_float16x2(1, 1), ones[4] = {one, one, one, one};
   float d[4] = {};
-  multiply_by_ones(d, b, false);
+  multiply_by_ones(d, ones, b, false);
   wait_wgmma<0>();
   for (uint32_t i = 0; i < 4; ++i) out[t * 4 + i] = d[i];
 }
@@ -190,6 +191,7 @@ ring_kernel(float* out, const uint16_t* in) {
     fence_mbarrier_init();
   }
   sync_block();
+  const uint32_t one = floats_to_float16x2(1, 1), ones[4] = {one, one, one, one};
   float d[4] = {};
   for (uint32_t step = 0; step < kStages * kRounds; ++step) {
     const uint32_t stage = step % kStages, parity = step / kStages % 2;
@@ -201,7 +203,7 @@ ring_kernel(float* out, const uint16_t* in) {
       bulk_copy_to_shared(operand + kHalf, in, 2 * kHalf, full + stage);
     } else if (t < kGroup) {
       wait_mbarrier(full + stage, parity);
-      multiply_by_ones(d, operand, step > 0);
+      multiply_by_ones(d, ones, operand, step > 0);
       if (kCase != Order::kTooEarly) wait_wgmma<0>();
       if (lane_index() == 0) arrive_mbarrier(empty + stage);
     }

@@ -6,7 +6,7 @@
 namespace lowbit::cuda {
 namespace {
 
-enum class Barrier { kRight, kMissing, kCountsDiffer, kOneThreadAway, kHalfWarps };
+enum class Barrier { kRight, kMissing, kCountsDiffer, kOneWarpAway, kHalfWarps };
 
 template <Barrier kCase>
 LOWBIT_KERNEL(kThreads)
@@ -14,7 +14,8 @@ reverse_kernel(uint32_t* out, const uint32_t* in) {
   LOWBIT_SHARED_ARRAY(uint32_t, words, kThreads, 4);
   const uint32_t t = thread_index();
   words[t] = in[t];
-  if (kCase == Barrier::kOneThreadAway && t == 5) return;
+  if (kCase == Barrier::kOneWarpAway && t < 32) return;
+  if (kCase == Barrier::kOneWarpAway) sync_named_barrier(1, kThreads);
   if (kCase == Barrier::kHalfWarps && t % 32 < 16) sync_named_barrier(1, 32);
   if (kCase == Barrier::kCountsDiffer) sync_named_barrier(1, t < 32 ? 64 : 32);
   if (kCase != Barrier::kMissing) sync_block();
@@ -56,9 +57,27 @@ void hand_off() {
   for (uint32_t i = 0; i < 96; ++i) expect(out[i] == i / 32 * 100 + i % 32, "hand_off");
 }
 
-// Each block of several waits for a thread of its own.
+// Threads that have nothing to do end before the barrier, which does not wait for them.
+LOWBIT_KERNEL(40) some_end_kernel(uint32_t* out, uint32_t count) {
+  LOWBIT_SHARED_ARRAY(uint32_t, words, 40, 4);
+  const uint32_t t = thread_index();
+  if (t >= count) return;
+  words[t] = t;
+  sync_block();
+  out[t] = words[count - 1 - t];
+}
+
+void some_end() {
+  for (const uint32_t count : {20u, 36u, 40u}) {
+    Words out(count);
+    launch("some_end", some_end_kernel, {1, 40}, nullptr, out.data(), count);
+    for (uint32_t t = 0; t < count; ++t) expect(out[t] == count - 1 - t, "some_end");
+  }
+}
+
+// Each block of several waits for a warp of its own.
 LOWBIT_KERNEL(kThreads) away_kernel() {
-  if (thread_index() != block_index()) sync_block();
+  if (warp_index() != block_index()) sync_named_barrier(1, kThreads);
 }
 
 void one_away_in_each_block() {
@@ -93,9 +112,10 @@ const Cases kBarrierCases = {
     {"reverse", reverse<Barrier::kRight>},
     {"reverse, barrier missing", reverse<Barrier::kMissing>},
     {"reverse, counts differ", reverse<Barrier::kCountsDiffer>},
-    {"reverse, one thread away", reverse<Barrier::kOneThreadAway>},
+    {"reverse, one warp away", reverse<Barrier::kOneWarpAway>},
     {"reverse, half warps", reverse<Barrier::kHalfWarps>},
-    {"away, one in each block", one_away_in_each_block},
+    {"some end", some_end},
+    {"away, one warp in each block", one_away_in_each_block},
     {"hand_off", hand_off<Handoff::kRight>},
     {"hand_off, nobody reads", hand_off<Handoff::kNobodyReads>},
     {"phases", phases<Phase::kRight>},

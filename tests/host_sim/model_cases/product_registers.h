@@ -65,7 +65,53 @@ void fence() {
   }
 }
 
+// ---- products in a function of its own ----
+
+enum class Callee { kRight, kSumsBehindFence, kFragmentBehindFence };
+
+// Not inlined: its variables lie below those that its caller has fenced.
+template <Callee kCase>
+[[gnu::noinline]] void multiply_apart(float (&sums)[4], const uint32_t (&ones)[4], uint64_t b) {
+  float own_sums[4] = {1, 1, 1, 1};
+  const volatile uint32_t one = ones[0];
+  const uint32_t own_ones[4] = {one, one, one, one};
+  if (kCase == Callee::kRight) fence_wgmma();
+  wgmma_float16<8>(kCase == Callee::kFragmentBehindFence ? sums : own_sums,
+                   kCase == Callee::kSumsBehindFence ? ones : own_ones, b, true);
+  commit_wgmma();
+  wait_wgmma<0>();
+  if (kCase == Callee::kFragmentBehindFence) return;
+  for (uint32_t i = 0; i < 4; ++i) sums[i] = own_sums[i];
+}
+
+template <Callee kCase>
+LOWBIT_KERNEL(128)
+callee_kernel(float* out) {
+  LOWBIT_SHARED_ARRAY(uint16_t, b, 8 * 16, 128);
+  const uint32_t t = thread_index();
+  b[t] = float_to_float16(static_cast<float>(t % 64 / 8 + 1));
+  fence_async_proxy();
+  sync_block();
+  const uint32_t one = floats_to_float16x2(1, 1), ones[4] = {one, one, one, one};
+  float sums[4] = {1, 1, 1, 1};
+  fence_wgmma();
+  multiply_apart<kCase>(sums, ones, matrix_descriptor(b, 128, 128, Swizzle::kNone));
+  for (uint32_t i = 0; i < 4; ++i) out[t * 4 + i] = sums[i];
+}
+
+template <Callee kCase>
+void callee() {
+  std::vector<float> out(512);
+  launch("callee", callee_kernel<kCase>, {1, 128}, nullptr, out.data());
+  for (uint32_t i = 0; i < 512; ++i) {
+    expect(out[i] == 1 + 16 * static_cast<float>(i / 4 % 4 * 2 + i % 2 + 1), "callee");
+  }
+}
+
 const Cases kProductRegisterCases = {
+    {"callee", callee<Callee::kRight>},
+    {"callee, sums behind the fence", callee<Callee::kSumsBehindFence>},
+    {"callee, a behind the fence", callee<Callee::kFragmentBehindFence>},
     {"fence", fence<Fence::kRight>},
     {"fence not needed", fence<Fence::kNotNeeded>},
     {"fence, sums written", fence<Fence::kSumsWritten>},

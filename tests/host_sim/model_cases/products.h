@@ -13,7 +13,8 @@ enum class Product {
   kNoWait,
   kNoProxyFence,
   kDescriptorsDiffer,
-  kBeyondTheSwizzle
+  kBeyondTheSwizzle,
+  kBeyondTheDescriptor
 };
 
 // d[64, 8] = a b with b from 16 rows of K in shared memory and ones in the registers of a.
@@ -34,6 +35,9 @@ product_kernel(float* out) {
   const uint64_t columns = kCase == Product::kBeyondTheSwizzle
                                ? matrix_descriptor(b + 8, 16, 256, Swizzle::k32Bytes)
                                : matrix_descriptor(b, 128, stride, Swizzle::kNone);
+  if (kCase == Product::kBeyondTheDescriptor) {
+    matrix_descriptor(b + (1 << 17), 128, 128, Swizzle::kNone);
+  }
   wgmma_float16<8>(d, ones, columns, false);
   if (kCase == Product::kTouched) d[1] = 0;
   commit_wgmma();
@@ -59,6 +63,7 @@ const Cases kProductCases = {
     {"product, no proxy fence", product<Product::kNoProxyFence>},
     {"product, descriptors differ", product<Product::kDescriptorsDiffer>},
     {"product, beyond the swizzle", product<Product::kBeyondTheSwizzle>},
+    {"product, beyond the descriptor", product<Product::kBeyondTheDescriptor>},
 };
 
 }  // namespace

@@ -120,7 +120,14 @@ void box_store() {
 
 // ---- a box for every block of a cluster ----
 
-enum class Multicast { kRight, kOneDoesNotWait, kOneAnnouncesNothing, kNoFirstSync };
+enum class Multicast {
+  kRight,
+  kToOneThatEnded,
+  kOneDoesNotWait,
+  kOneAnnouncesNothing,
+  kNoFirstSync,
+  kNoLastSync
+};
 
 // Each of two blocks has half of the rows sent to both.
 template <Multicast kCase>
@@ -134,15 +141,23 @@ multicast_kernel(const LOWBIT_GRID_CONSTANT TensorMap map, uint32_t* out) {
     fence_mbarrier_init();
   }
   if (kCase != Multicast::kNoFirstSync) sync_cluster();
+  if (kCase == Multicast::kToOneThatEnded) {
+    if (rank == 1) return;
+    sync_cluster();
+  }
   if (lane == 0) {
     const bool announces = kCase != Multicast::kOneAnnouncesNothing || rank == 0;
     announces ? arrive_mbarrier_expecting(come, 256) : arrive_mbarrier(come);
     tensor_copy_to_blocks(boxes + 32 * rank, &map, 0, static_cast<int32_t>(4 * rank), come, 0b11);
   }
   sync_warp();
+  if (kCase == Multicast::kNoLastSync && rank == 1) return;
   if (kCase != Multicast::kOneDoesNotWait || rank == 0) wait_mbarrier(come, 0);
   for (uint32_t i = lane; i < 64; i += 32) out[64 * rank + i] = boxes[i];
   wait_mbarrier(come, 0);
+  if (kCase == Multicast::kNoLastSync) {  // time for the copy to the other block
+    for (uint32_t turn = 0; turn < 2000; ++turn) sync_warp();
+  }
   sync_cluster();
 }
 
@@ -152,7 +167,8 @@ void multicast() {
   Words out(128);
   launch("multicast", multicast_kernel<kCase>, {2, 32, 0, 2}, nullptr,
          make_tensor_map(tensor.spec(2, Swizzle::kNone)), out.data());
-  for (uint32_t i = 0; i < 128; ++i) {
+  const uint32_t written = kCase == Multicast::kNoLastSync ? 64 : 128;
+  for (uint32_t i = 0; i < written; ++i) {
     expect(out[i] == tensor.at(i % 8, i % 64 / 8, 0), "multicast");
   }
 }
@@ -174,6 +190,8 @@ const Cases kTensorCases = {
     {"multicast, one does not wait", multicast<Multicast::kOneDoesNotWait>},
     {"multicast, one announces nothing", multicast<Multicast::kOneAnnouncesNothing>},
     {"multicast, no first sync", multicast<Multicast::kNoFirstSync>},
+    {"multicast, to one that ended", multicast<Multicast::kToOneThatEnded>},
+    {"multicast, no last sync", multicast<Multicast::kNoLastSync>},
 };
 
 // ---- what make_tensor_map() refuses ----

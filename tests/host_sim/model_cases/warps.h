@@ -8,7 +8,7 @@ namespace {
 
 // ---- lanes ----
 
-enum class Warp { kRight, kLanesDiverge, kOutsideTheMask, kNoSync };
+enum class Warp { kRight, kLanesDiverge, kOutsideTheMask, kNoSync, kSomeEnd };
 
 template <Warp kCase>
 LOWBIT_KERNEL(32)
@@ -18,6 +18,7 @@ warp_kernel(uint32_t* out) {
   words[lane] = lane;
   if (kCase != Warp::kNoSync) sync_warp();
   const uint32_t next = words[(lane + 1) % 32];
+  if (kCase == Warp::kSomeEnd && lane >= 20) return;
   if (kCase == Warp::kLanesDiverge && lane == 3) {
     out[lane] = ballot(true);
     return;
@@ -118,6 +119,7 @@ const Cases kWarpCases = {
     {"warp, lanes diverge", warp<Warp::kLanesDiverge>},
     {"warp, outside the mask", warp<Warp::kOutsideTheMask>},
     {"warp, no sync", warp<Warp::kNoSync>},
+    {"warp, some end", warp<Warp::kSomeEnd>},
     {"part of a warp", part_warp<PartWarp::kRight>},
     {"part of a warp, missing lane", part_warp<PartWarp::kMissingLane>},
     {"part of a warp, whole needed", part_warp<PartWarp::kWholeNeeded>},
