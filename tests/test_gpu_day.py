@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -113,10 +114,20 @@ def _runs(pid: int) -> bool:
     return state.rpartition(")")[2].split()[0] not in "ZX"
 
 
-def test_a_step_out_of_time_may_write_what_it_has(tmp_path):
-    wait = f"import time\ntry: time.sleep({_FOR_EVER})\nexcept KeyboardInterrupt: print('kept')"
-    found = outcome(tmp_path, python(wait, limit=_LIMIT))
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
+def test_a_step_out_of_time_may_write_what_it_has(tmp_path, handler):
+    """Also where the day itself ignores interrupts, as in the background of a shell."""
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        found = _interrupted(tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert found.verdict == FAILED and found.says.endswith(" s: kept")
+
+
+def _interrupted(tmp_path):
+    wait = f"import time\ntry: time.sleep({_FOR_EVER})\nexcept KeyboardInterrupt: print('kept')"
+    return outcome(tmp_path, python(wait, limit=_LIMIT))
 
 
 def test_a_step_that_does_not_stop_is_killed(tmp_path, monkeypatch):

@@ -117,17 +117,18 @@ class Day:
 
     def _execute(self, command: list[str], limit: float) -> tuple[int | None, str]:
         """(exit status, what it printed); None when its time ran out."""
-        process = subprocess.Popen(
-            command,
-            cwd=self._root,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+        with _interrupts_heard():
+            process = subprocess.Popen(
+                command,
+                cwd=self._root,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
         try:
             text, _ = process.communicate(timeout=limit)
             return process.returncode, text
@@ -137,6 +138,18 @@ class Day:
             _signal(process, signal.SIGKILL)
             process.wait()
             raise
+
+
+@contextlib.contextmanager
+def _interrupts_heard() -> Iterator[None]:
+    """What a shell runs in the background ignores interrupts, and so would all that it starts."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _stopped(process: subprocess.Popen) -> str:
