@@ -161,7 +161,7 @@ MISTAKES = {
         "arrivals of more warps than there are": (SM90, "4 * Tile::kConsumers)",
             "4 * Tile::kConsumers + 1)", "plain", DEADLOCK),
         "stage given back while it is read": (SM90, "ring.empty + stage_before",
-            "ring.empty + (stage_before + 1) % Tile::kStages", "tsan", RACE),
+            "ring.empty + (stage_before + 1) % Tile::kStages", "tsan", DEADLOCK),
         "products in flight not waited for": (SM90, "    wait_wgmma<1>();\n", "", "tsan", RACE),
         "sums stored before the last products": (SM90, "  wait_wgmma(sums);\n", "", "plain",
             LEFT_OVER),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.mutation.kernels import KERNELS
 from tests.mutation.mutants import Kill
+from tests.mutation.programs import CRASH
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = Path(__file__).with_name("kills.json")
@@ -83,7 +84,8 @@ def check(ids: Iterable[str], table: dict[str, dict], report: Callable[[str], No
         survivors = [id for id in chosen if id not in kills]
         for id, words in kernel.replay(kills) if kills else ():
             report(f"{name}: {id}: {words}")
-            if words != kills[id].words:
+            # A wild access may end either way, as the system lays out memory.
+            if words != kills[id].words and not (words or "").startswith(CRASH):
                 wrong.append(f"{id} must end with '{kills[id].words}', got {words or 'no error'}")
         for id, kill in kernel.hunt(survivors) if survivors else ():
             report(f"{name}: {id}: {kill or 'survives'}")
