@@ -98,6 +98,60 @@ def _tiled_gemm() -> Iterator[Entry]:
         )
 
 
+# Codes, float16 scales and uint8 zeros of groups of 128; 16 rows of x, read by 128 blocks. 2.1
+# instructions a weight: docs/performance.md.
+_LINEAR = 8192
+_WEIGHT_ONLY_LINEAR = Work(
+    f"{_LINEAR}^2, 4 bits g128, M=16",
+    bytes=_LINEAR**2 * (4 / 8 + 3 / 128) + 4 * 16 * _LINEAR,
+    operations={"instructions": 2.1 * _LINEAR**2 / 32, "f16": 2 * 16 * _LINEAR**2},
+)
+
+
+def _weight_only_linear() -> Iterator[Entry]:
+    """The loop over units of 32 columns: for each lane 32 weights become numbers, in 36
+    instructions for 4-bit codes in float16 (two of three bits and three of two planes more), and
+    with those that load, count and branch they serve 12 MMA in the small tile, 48 in the large.
+    """
+    small = Entry(
+        source="csrc/cuda/weight_only_linear.cu",
+        kernel="weight_only_linear_kernel<4, 0, 1, 16u>",
+        instances=1,
+        threads=256,
+        registers=128,  # two blocks of a multiprocessor
+        blocks=2,
+        requires=("HMMA", "LDSM", "LDGSTS", "LOP3", "STG"),
+        per_mma=6,
+        work=_WEIGHT_ONLY_LINEAR,
+    )
+    large = replace(small, registers=255, blocks=1)
+    # (bits, table, float16 or bfloat16): instructions for each MMA in the small and the large tile
+    loops = {
+        ("2", "0", "1"): (6, 3.5),
+        ("2", "0", "2"): (7, 4),
+        ("3", "0", "1"): (10.5, 5),
+        ("3", "0", "2"): (10.5, 5),
+        ("4", "0", "1"): (6, 3.5),
+        ("4", "0", "2"): (7, 3.5),
+        ("8", "0", "1"): (6, 3.5),
+        ("8", "0", "2"): (10.5, 5),
+        ("4", "1", "1"): (13.5, 5.5),
+        ("4", "1", "2"): (13.5, 5.5),
+    }
+    for (bits, table, operand), (of_small, of_large) in loops.items():
+        name = f"weight_only_linear_kernel<{bits}, {table}, {operand}, "
+        yield replace(small, kernel=f"{name}16u>", per_mma=of_small)
+        yield replace(large, kernel=f"{name}64u>", per_mma=of_large)
+    yield replace(
+        small,
+        kernel="weight_only_linear_sums_kernel",
+        registers=40,
+        blocks=6,
+        requires=("LDG", "STG"),
+        per_mma=None,
+    )
+
+
 ENTRIES = (
     Entry(
         source="csrc/cuda/dequantize_weight.cu",
@@ -124,6 +178,7 @@ ENTRIES = (
         requires=("LDG.128", "STG.128"),
         work=Work("2^26 bfloat16", bytes=2 * 2 * 2**26, operations={}),
     ),
+    *_weight_only_linear(),
     *_tiled_gemm(),
 )
 

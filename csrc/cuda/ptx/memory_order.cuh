@@ -16,9 +16,19 @@ LOWBIT_DEVICE T load_constant(const T* address) {
   return model::load_read_only(address);
 }
 
+LOWBIT_DEVICE void load_8_bytes(uint32_t (&words)[2], const void* address) {
+  model::require_aligned(address, 8, "load_8_bytes");
+  std::memcpy(words, address, 8);
+}
+
 LOWBIT_DEVICE void load_16_bytes(uint32_t (&words)[4], const void* address) {
   model::require_aligned(address, 16, "load_16_bytes");
   std::memcpy(words, address, 16);
+}
+
+LOWBIT_DEVICE void store_8_bytes(void* address, const uint32_t (&words)[2]) {
+  model::require_aligned(address, 8, "store_8_bytes");
+  std::memcpy(address, words, 8);
 }
 
 LOWBIT_DEVICE void store_16_bytes(void* address, const uint32_t (&words)[4]) {
@@ -59,9 +69,18 @@ LOWBIT_DEVICE T load_constant(const T* address) {
 }
 
 // The GPU stops a kernel at a misaligned access.
+LOWBIT_DEVICE void load_8_bytes(uint32_t (&words)[2], const void* address) {
+  const uint2 loaded = *static_cast<const uint2*>(address);
+  words[0] = loaded.x, words[1] = loaded.y;
+}
+
 LOWBIT_DEVICE void load_16_bytes(uint32_t (&words)[4], const void* address) {
   const uint4 loaded = *static_cast<const uint4*>(address);
   words[0] = loaded.x, words[1] = loaded.y, words[2] = loaded.z, words[3] = loaded.w;
+}
+
+LOWBIT_DEVICE void store_8_bytes(void* address, const uint32_t (&words)[2]) {
+  *static_cast<uint2*>(address) = make_uint2(words[0], words[1]);
 }
 
 LOWBIT_DEVICE void store_16_bytes(void* address, const uint32_t (&words)[4]) {
