@@ -146,7 +146,7 @@ struct LinearConfig {
 
   constexpr int64_t blocks() const { return int64_t{tiles_n} * tiles_m * splits; }
   // Whether sums go through memory and the second kernel.
-  constexpr bool adds_sums() const { return splits > 1 || parts > 1; }
+  constexpr bool adds_sums() const { return splits > 1 || parts > 1 || !whole_stores; }
 };
 
 constexpr int64_t max_extent(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -158,12 +158,12 @@ constexpr int64_t groups_of_stage(const WeightFormat& f) {
   return min_extent(stage, (stage - 2 + group) / group + 1);
 }
 
-// The shared memory of a block with `depth` stages. Of x only rows that there are take some.
+// The shared memory of a block with `depth` stages. A large tile of which half is there takes half.
 constexpr LinearConfig with_memory(LinearConfig c, const LinearProblem& p, int64_t depth) {
   const WeightFormat& f = p.format;
   const auto number = [](int64_t value) { return static_cast<uint32_t>(value); };
   const int64_t columns = int64_t{linear_stage_units(f.bits)} * kFragmentUnitColumns;
-  const int64_t rows = min_extent(c.tile_m, ceil_div(p.rows, 16) * 16);
+  const int64_t rows = p.rows <= c.tile_m / 2 && c.tile_m > kSmallTileM ? c.tile_m / 2 : c.tile_m;
   c.depth = number(depth);
   c.group_bytes = number(kHalfPanelRows * (p.scale_bytes + p.zero_bytes));
   c.stage_codes_bytes = number(kHalfPanelRows * columns * f.bits / 8);

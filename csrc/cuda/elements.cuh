@@ -37,9 +37,30 @@ LOWBIT_DEVICE float load_element(ElementType type, const void* array, int64_t in
   return element_by([](const auto* address) { return load_constant(address); }, type, array, index);
 }
 
-// Of any memory.
-LOWBIT_DEVICE float read_element(ElementType type, const void* array, int64_t index) {
-  return element_by([](const auto* address) { return *address; }, type, array, index);
+// `count` neighbours from `index` on, of any memory: one decision on their type for all of them.
+template <int kCount>
+LOWBIT_DEVICE void read_elements(ElementType type, const void* array, int64_t index,
+                                 float (&values)[kCount]) {
+  const auto read = [&](ElementType known) {
+    LOWBIT_UNROLL
+    for (int i = 0; i < kCount; ++i) {
+      values[i] = element_by([](const auto* address) { return *address; }, known, array, index + i);
+    }
+  };
+  switch (type) {
+    case ElementType::kFloat32:
+      return read(ElementType::kFloat32);
+    case ElementType::kFloat16:
+      return read(ElementType::kFloat16);
+    case ElementType::kBFloat16:
+      return read(ElementType::kBFloat16);
+    case ElementType::kFloat8E4M3:
+      return read(ElementType::kFloat8E4M3);
+    case ElementType::kFloat8E8M0:
+      return read(ElementType::kFloat8E8M0);
+    default:
+      return read(ElementType::kUInt8);
+  }
 }
 
 // Bytes of one element that a kernel writes.

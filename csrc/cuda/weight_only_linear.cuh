@@ -181,13 +181,14 @@ LOWBIT_DEVICE GroupScales read_group(const WeightView& w, const LinearConfig& c,
   constexpr float kMiddle = static_cast<float>(1 << (kBits - 1));
   const uint8_t* zeros = group + c.scale_bytes * kHalfPanelRows;
   const uint32_t first = lane_index() / 4 * 4;
+  float stored_scales[4], stored_zeros[4] = {};
+  read_elements(w.scales_type, group, first, stored_scales);
+  if (c.zero_bytes != 0) read_elements(w.zeros_type, zeros, first, stored_zeros);
   GroupScales g;
   LOWBIT_UNROLL
   for (uint32_t r = 0; r < 4; ++r) {
-    float scale = read_element(w.scales_type, group, first + r);
-    if (w.s0 != nullptr) scale = mul_rn(scale, s0[r]);
-    float zero = w.format.zero_kind == ZeroKind::kMidpoint ? kMiddle : 0.0f;
-    if (c.zero_bytes != 0) zero = read_element(w.zeros_type, zeros, first + r);
+    const float scale = w.s0 != nullptr ? mul_rn(stored_scales[r], s0[r]) : stored_scales[r];
+    const float zero = w.format.zero_kind == ZeroKind::kMidpoint ? kMiddle : stored_zeros[r];
     const bool value = w.format.zero_kind == ZeroKind::kValue;
     const float integer = kTable ? 0.0f : value ? kMiddle : integer_zero(zero, most);
     g.zeros[r] = integer;
@@ -257,9 +258,8 @@ class WarpProduct {
       const uint32_t of_group = c_.group_units.value - in_group;
       const uint32_t end = unit + of_group < units ? unit + of_group : units;
       start_group(scales);
-      for (; unit < end; ++unit) {
-        multiply_unit(codes + unit * StageCopier<kBits>::kHalfUnitBytes, x, unit);
-      }
+      multiply_units(codes, x, unit, end);
+      unit = end;
       finish_group();
       in_group = 0;
       scales += c_.group_bytes;
@@ -286,23 +286,47 @@ class WarpProduct {
     for (uint32_t i = 0; i < 4 * 2 * kPairs; ++i) of_x_[i / 4][i % 4] = 0;
   }
 
-  LOWBIT_DEVICE void multiply_unit(const uint8_t* codes, const uint8_t* x, uint32_t unit) {
+  // Of a large tile's rows only half may be there, which has a loop of its own. So has the small
+  // tile for sums of x, which are a larger part of its work.
+  LOWBIT_DEVICE void multiply_units(const uint8_t* codes, const uint8_t* x, uint32_t begin,
+                                    uint32_t end) {
+    if constexpr (kPairs == 1) {
+      has_remainder_ ? multiply_run<1>(codes, x, begin, end, true)
+                     : multiply_run<1>(codes, x, begin, end, false);
+    } else {
+      pairs_ <= kPairs / 2 ? multiply_run<kPairs / 2>(codes, x, begin, end, has_remainder_)
+                           : multiply_run<kPairs>(codes, x, begin, end, has_remainder_);
+    }
+  }
+
+  template <uint32_t kActive>
+  LOWBIT_DEVICE void multiply_run(const uint8_t* codes, const uint8_t* x, uint32_t begin,
+                                  uint32_t end, bool remainder) {
+    for (uint32_t unit = begin; unit < end; ++unit) {
+      multiply_unit<kActive>(codes, x, unit, remainder);
+    }
+  }
+
+  template <uint32_t kActive>
+  LOWBIT_DEVICE void multiply_unit(const uint8_t* codes, const uint8_t* x, uint32_t unit,
+                                   bool remainder) {
     uint32_t words[Codes::kWords];
-    load_words(codes, words);
+    load_words(codes + unit * StageCopier<kBits>::kHalfUnitBytes, words);
     LOWBIT_UNROLL
     for (int s = 0; s < 2; ++s) {
-      uint32_t b[2 * kPairs][2];
-      load_x(x, unit * 4 + 2 * s, b);
+      uint32_t b[2 * kActive][2];
+      load_x<kActive>(x, unit * 4 + 2 * s, b);
       LOWBIT_UNROLL
       for (int t = 0; t < 2; ++t) {
         uint32_t a[4];
         codes_.operand(words, s, t, a);
-        multiply_eights(of_group_.of[t], a, b);
+        multiply_eights<kActive>(of_group_.of[t], a, b);
       }
-      if (!has_remainder_) continue;
-      const uint32_t one = twice<kOperand>(1.0f);
-      const uint32_t ones[4] = {one, one, one, one};
-      multiply_eights(of_x_, ones, b);
+      if (remainder) {
+        constexpr uint32_t kOnes = kOperand == ElementType::kFloat16 ? 0x3c003c00u : 0x3f803f80u;
+        const uint32_t ones[4] = {kOnes, kOnes, kOnes, kOnes};
+        multiply_eights<kActive>(of_x_, ones, b);
+      }
     }
   }
 
@@ -328,12 +352,13 @@ class WarpProduct {
   }
 
   // 16 columns, from the 16 bytes `sixteenth` of each row on, of the tile's rows.
-  LOWBIT_DEVICE void load_x(const uint8_t* x, uint32_t sixteenth, uint32_t (&b)[2 * kPairs][2]) {
+  template <uint32_t kActive>
+  static LOWBIT_DEVICE void load_x(const uint8_t* x, uint32_t sixteenth,
+                                   uint32_t (&b)[2 * kActive][2]) {
     const uint32_t lane = lane_index();
     const uint32_t row = lane / 16 * 8 + lane % 8, column = sixteenth + lane / 8 % 2;
     LOWBIT_UNROLL
-    for (uint32_t pair = 0; pair < kPairs; ++pair) {
-      if (kPairs > 1 && pair >= pairs_) break;
+    for (uint32_t pair = 0; pair < kActive; ++pair) {
       uint32_t four[4];
       load_matrix_x4(four, x + x_offset<kUnits>(pair * 16 + row, column));
       b[2 * pair][0] = four[0], b[2 * pair][1] = four[1];
@@ -341,28 +366,27 @@ class WarpProduct {
     }
   }
 
-  LOWBIT_DEVICE void multiply_eights(float (&d)[2 * kPairs][4], const uint32_t (&a)[4],
-                                     const uint32_t (&b)[2 * kPairs][2]) {
+  template <uint32_t kActive>
+  static LOWBIT_DEVICE void multiply_eights(float (&d)[2 * kPairs][4], const uint32_t (&a)[4],
+                                            const uint32_t (&b)[2 * kActive][2]) {
     LOWBIT_UNROLL
-    for (uint32_t pair = 0; pair < kPairs; ++pair) {
-      if (kPairs > 1 && pair >= pairs_) break;
-      multiply_halves<kOperand>(d[2 * pair], a, b[2 * pair]);
-      multiply_halves<kOperand>(d[2 * pair + 1], a, b[2 * pair + 1]);
-    }
+    for (uint32_t j = 0; j < 2 * kActive; ++j) multiply_halves<kOperand>(d[j], a, b[j]);
   }
 
   LOWBIT_DEVICE void finish_group() {
+    add_scaled([&](uint32_t t, uint32_t j, uint32_t k) { return of_group_.of[t][j][k]; },
+               group_.scales);
+    if (!has_remainder_) return;
+    add_scaled([&](uint32_t, uint32_t j, uint32_t k) { return of_x_[j][k % 2]; },
+               group_.remainders);
+  }
+
+  template <typename Sum>
+  LOWBIT_DEVICE void add_scaled(const Sum& sum, const float (&factors)[4]) {
     LOWBIT_UNROLL
-    for (uint32_t t = 0; t < 2; ++t) {
-      LOWBIT_UNROLL
-      for (uint32_t j = 0; j < 2 * kPairs; ++j) {
-        LOWBIT_UNROLL
-        for (uint32_t k = 0; k < 4; ++k) {
-          float& sum = total.of[t][j][k];
-          sum = fma_rn(of_group_.of[t][j][k], group_.scales[2 * t + k / 2], sum);
-          if (has_remainder_) sum = fma_rn(of_x_[j][k % 2], group_.remainders[2 * t + k / 2], sum);
-        }
-      }
+    for (uint32_t i = 0; i < 2 * 2 * kPairs * 4; ++i) {
+      const uint32_t t = i / (8 * kPairs), j = i / 4 % (2 * kPairs), k = i % 4;
+      total.of[t][j][k] = fma_rn(sum(t, j, k), factors[2 * t + k / 2], total.of[t][j][k]);
     }
   }
 
@@ -407,31 +431,31 @@ LOWBIT_DEVICE void add_pieces(LinearSums<kTileM>& sums, float* exchange, const L
   }
 }
 
-LOWBIT_DEVICE float finished(const WeightOnlyLinearParams& p, int64_t m, int64_t n, float sum) {
-  const int64_t columns = p.weight.format.n;
-  if (p.addend != nullptr) sum = add_rn(sum, load_constant(p.addend + m * columns + n));
-  if (p.bias != nullptr) sum = add_rn(sum, load_element(p.bias_type, p.bias, n * p.bias_stride));
-  return sum;
+// Bias of a lane's four rows of the weight.
+LOWBIT_DEVICE void load_bias(const WeightOnlyLinearParams& p, int64_t n, float (&bias)[4]) {
+  LOWBIT_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    const bool inside = p.bias != nullptr && n + i < p.weight.format.n;
+    bias[i] = inside ? load_element(p.bias_type, p.bias, (n + i) * p.bias_stride) : 0.0f;
+  }
 }
 
-// Neighbours in a row of the result, rounded to its type; those behind its end are dropped.
-LOWBIT_DEVICE void store_results(const WeightOnlyLinearParams& p, bool whole, int64_t m, int64_t n,
-                                 const float (&sums)[4]) {
-  const int64_t columns = p.weight.format.n, at = m * columns + n;
+// Four neighbours in a row of the result, rounded to 16 bits.
+LOWBIT_DEVICE void store_results(const WeightOnlyLinearParams& p, int64_t at,
+                                 const float (&sums)[4], const float (&bias)[4]) {
   float y[4];
   LOWBIT_UNROLL
-  for (int i = 0; i < 4; ++i) y[i] = n + i < columns ? finished(p, m, n + i, sums[i]) : 0.0f;
-  if (whole && n < columns) {  // in whole fours
-    const bool half = p.out_type == ElementType::kFloat16;
-    const uint32_t words[2] = {
-        half ? floats_to_float16x2(y[0], y[1]) : floats_to_bfloat16x2(y[0], y[1]),
-        half ? floats_to_float16x2(y[2], y[3]) : floats_to_bfloat16x2(y[2], y[3])};
-    store_8_bytes(static_cast<uint16_t*>(p.out) + at, words);
-    return;
-  }
   for (int i = 0; i < 4; ++i) {
-    if (n + i < columns) store_element(p.out_type, p.out, at + i, y[i]);
+    y[i] = p.addend != nullptr ? add_rn(sums[i], load_constant(p.addend + at + i)) : sums[i];
+    if (p.bias != nullptr) y[i] = add_rn(y[i], bias[i]);
   }
+  uint32_t words[2];
+  if (p.out_type == ElementType::kFloat16) {
+    words[0] = floats_to_float16x2(y[0], y[1]), words[1] = floats_to_float16x2(y[2], y[3]);
+  } else {
+    words[0] = floats_to_bfloat16x2(y[0], y[1]), words[1] = floats_to_bfloat16x2(y[2], y[3]);
+  }
+  store_8_bytes(static_cast<uint16_t*>(p.out) + at, words);
 }
 
 // `sums`: float32 [splits, rows of x, whole panels], for the second kernel; null: results are
@@ -440,6 +464,11 @@ template <uint32_t kTileM>
 LOWBIT_DEVICE void store_sums(const WeightOnlyLinearParams& p, const LinearConfig& c, float* sums,
                               const WarpShare& share, const LinearSums<kTileM>& total) {
   const int64_t n = share.half * kHalfPanelRows + share.lane / 4 * 4;
+  float bias[4] = {};
+  if (sums == nullptr) {
+    if (n >= p.weight.format.n) return;  // in whole fours
+    load_bias(p, n, bias);
+  }
   LOWBIT_UNROLL
   for (uint32_t i = 0; i < LinearSums<kTileM>::kEights * 2; ++i) {
     const uint32_t j = i / 2, e = i % 2, row = 8 * j + share.lane % 4 * 2 + e;
@@ -448,7 +477,7 @@ LOWBIT_DEVICE void store_sums(const WeightOnlyLinearParams& p, const LinearConfi
                            total.of[1][j][2 + e]};
     const int64_t m = share.first_m + row;
     if (sums == nullptr) {
-      store_results(p, c.whole_stores, m, n, four);
+      store_results(p, m * p.weight.format.n + n, four, bias);
     } else {
       const uint32_t words[4] = {float_to_bits(four[0]), float_to_bits(four[1]),
                                  float_to_bits(four[2]), float_to_bits(four[3])};
@@ -513,7 +542,10 @@ static LOWBIT_KERNEL(kLinearThreads)
     }
     total = add_rn(total, of_part);
   }
-  store_element(p.out_type, p.out, at, finished(p, m, n, total));
+  if (p.addend != nullptr) total = add_rn(total, load_constant(p.addend + at));
+  if (p.bias != nullptr)
+    total = add_rn(total, load_element(p.bias_type, p.bias, n * p.bias_stride));
+  store_element(p.out_type, p.out, at, total);
 }
 
 }  // namespace lowbit::cuda

@@ -115,7 +115,7 @@ def _weight_only_linear() -> Iterator[Entry]:
     """
     small = Entry(
         source="csrc/cuda/weight_only_linear.cu",
-        kernel="weight_only_linear_kernel<4, 0, 1, 16u>",
+        kernel="weight_only_linear_kernel<*>",
         instances=1,
         threads=256,
         registers=128,  # two blocks of a multiprocessor
@@ -125,18 +125,18 @@ def _weight_only_linear() -> Iterator[Entry]:
         work=_WEIGHT_ONLY_LINEAR,
     )
     large = replace(small, registers=255, blocks=1)
-    # (bits, table, float16 or bfloat16): instructions for each MMA in the small and the large tile
+    # (bits, table, 1 float16 or 2 bfloat16): instructions for each MMA in small and large tiles
     loops = {
-        ("2", "0", "1"): (6, 3.5),
-        ("2", "0", "2"): (7, 4),
-        ("3", "0", "1"): (10.5, 5),
-        ("3", "0", "2"): (10.5, 5),
-        ("4", "0", "1"): (6, 3.5),
-        ("4", "0", "2"): (7, 3.5),
-        ("8", "0", "1"): (6, 3.5),
-        ("8", "0", "2"): (10.5, 5),
-        ("4", "1", "1"): (13.5, 5.5),
-        ("4", "1", "2"): (13.5, 5.5),
+        (2, "false", 1): (6, 3.5),
+        (2, "false", 2): (7, 4),
+        (3, "false", 1): (10.5, 5),
+        (3, "false", 2): (10.5, 5),
+        (4, "false", 1): (6, 3.5),
+        (4, "false", 2): (7, 3.5),
+        (8, "false", 1): (6, 3.5),
+        (8, "false", 2): (10.5, 5),
+        (4, "true", 1): (13.5, 5.5),
+        (4, "true", 2): (13.5, 5.5),
     }
     for (bits, table, operand), (of_small, of_large) in loops.items():
         name = f"weight_only_linear_kernel<{bits}, {table}, {operand}, "

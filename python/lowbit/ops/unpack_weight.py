@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 
 from lowbit import registry
-from lowbit.formats.layouts import unpack_words
+from lowbit.formats.layouts import Parts, parts_with_codes, unpack_words
 from lowbit.formats.weight_format import (
     CANONICAL,
     LAYOUTS,
@@ -80,3 +80,10 @@ def unpack(qweight: QuantizedWeight) -> QuantizedWeight:
     if qweight.layout == "canonical":
         return qweight
     return qweight.with_codes(_unpack(*flatten(qweight)), "canonical")
+
+
+def unpack_parts(tensors: Parts, fmt: WeightFormat) -> tuple[Parts, WeightFormat]:
+    """unpack for a weight given as (qweight, scales, zeros, table, s0) and its format."""
+    if fmt.layout == CANONICAL:
+        return tensors, fmt
+    return parts_with_codes(_unpack(tensors[0], tuple(fmt)), tensors, fmt, CANONICAL)
