@@ -147,15 +147,19 @@ struct StageCopier {
 LOWBIT_DEVICE void wait_stages(uint32_t pending) {
   switch (pending) {
     case 0:
-      return wait_async_copies<0>();
+      wait_async_copies<0>();
+      break;
     case 1:
-      return wait_async_copies<1>();
+      wait_async_copies<1>();
+      break;
     case 2:
-      return wait_async_copies<2>();
+      wait_async_copies<2>();
+      break;
     case 3:
-      return wait_async_copies<3>();
+      wait_async_copies<3>();
+      break;
     default:
-      return wait_async_copies<4>();
+      wait_async_copies<4>();
   }
 }
 

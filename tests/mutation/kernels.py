@@ -15,6 +15,11 @@ KERNELS = {
         # Threads share nothing, so ThreadSanitizer has nothing to say.
         seeds={"plain": 512, "asan": 128},
     ),
+    "weight_only_linear": Program(
+        check="tests/host_sim/check_weight_only_linear.cpp",
+        texts=("csrc/cuda/fragment_codes.cuh", "csrc/cuda/weight_only_linear.cuh"),
+        seeds={"plain": 256, "asan": 32, "tsan": 8},
+    ),
     "vector_scale": Program(
         check="tests/host_sim/check_vector_scale.cpp",
         texts=("examples/cuda/vector_scale.cuh",),
