@@ -223,8 +223,9 @@ constexpr int64_t linear_cost(const LinearConfig& c, const LinearProblem& p) {
   const int64_t weight = panel_count(p.format) * panel_words(p.format) * 4 * c.tiles_m;
   const int64_t x = p.rows * p.columns * 2 * c.tiles_n;
   const int64_t sums = c.splits > 1 ? 8 * c.rows * int64_t{c.padded_n} * c.splits : 0;
-  const int64_t bytes = weight + (x + sums) / 14 * 10 + (c.splits > 1 ? 8 << 20 : 0);
-  return bytes / min_extent(c.blocks(), p.multiprocessors) * p.multiprocessors;
+  const int64_t busy = min_extent(c.blocks(), p.multiprocessors);
+  const int64_t second_kernel = c.splits > 1 ? 8 << 20 : 0;
+  return (weight + (x + sums) / 14 * 10) / busy * p.multiprocessors + second_kernel;
 }
 
 // The cheapest cut. Where the order of sums must not depend on the rows of x, it is that of one
