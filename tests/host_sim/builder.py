@@ -15,6 +15,7 @@ PROGRAMS = (
     "check_tiled_gemm",
     "check_tiled_gemm_sm90",
     "check_dequantize_weight",
+    "check_prepack_weight",
     "check_model",
 )
 _LIBRARY_FLAGS = (

@@ -1,6 +1,7 @@
 // Random codes to panels and back through the CPU text, at the level of plain loops. Both layouts
 // are written a second time, code by code. Arguments: first seed, number of seeds.
 #include "cpu/simd.h"
+#include "index_bits.h"
 #include "panel_case.h"
 
 namespace lowbit::cpu::scalar {
