@@ -119,7 +119,9 @@ LOWBIT_DEVICE void rows_to_lanes(Tile<kWidth>& tile, Lanes<kWidth>& lanes) {
 
 // ---- columns from one tile to another ----
 
-// Columns of the tile to be made, and where they stand in the other layout.
+// Columns of the tile to be made, and where they stand in the other layout. The first piece of a
+// tile is stored with zeros for the others, which are then added in memory: registers for two tiles
+// would leave fewer threads that wait for theirs.
 struct Piece {
   uint32_t source;  // tile of the panel
   uint32_t from;    // column of the source
@@ -151,7 +153,6 @@ LOWBIT_DEVICE void rotate_by(Tile<kWidth>& tile) {
 
 template <int kWidth>
 LOWBIT_DEVICE void rotate(Tile<kWidth>& tile, uint32_t columns) {
-  if (columns == 0) return;  // always so with groups of whole units
   if (columns & 1) rotate_by<1>(tile);
   if (columns & 2) rotate_by<2>(tile);
   if (columns & 4) rotate_by<4>(tile);
@@ -169,16 +170,17 @@ LOWBIT_DEVICE uint32_t columns_before(uint32_t end, uint32_t index) {
   return (1u << (end - first) * kWidth) - 1;
 }
 
-// Puts the piece into the tile, which has zeros there.
+// Of the piece's source makes a tile of the piece's columns at their place and zeros.
 template <int kWidth>
-LOWBIT_DEVICE void place_columns(Tile<kWidth>& source, const Piece& piece, Tile<kWidth>& tile) {
-  rotate(source, (piece.to - piece.from) % kFragmentUnitColumns);
+LOWBIT_DEVICE void place_columns(const Piece& piece, Tile<kWidth>& tile) {
+  if (piece.count == kFragmentUnitColumns) return;  // the source is the tile
+  rotate(tile, (piece.to - piece.from) % kFragmentUnitColumns);
   LOWBIT_UNROLL
   for (int i = 0; i < kWidth; ++i) {
     const uint32_t mask =
         columns_before<kWidth>(piece.to + piece.count, i) & ~columns_before<kWidth>(piece.to, i);
     LOWBIT_UNROLL
-    for (int r = 0; r < kQuadRows; ++r) tile.rows[r][i] |= source.rows[r][i] & mask;
+    for (int r = 0; r < kQuadRows; ++r) tile.rows[r][i] &= mask;
   }
 }
 
@@ -208,6 +210,10 @@ LOWBIT_DEVICE int64_t lanes_offset(uint32_t unit, uint32_t quad) {
          quad % kQuads * (4 * plane_width(kBits - kLow));
 }
 
+LOWBIT_DEVICE void store_word(uint32_t word, bool first, uint32_t* address) {
+  *address = first ? word : *address | word;
+}
+
 template <int kWidth>
 LOWBIT_DEVICE void load_lanes(const uint32_t* words, bool whole, Lanes<kWidth>& lanes) {
   LOWBIT_UNROLL
@@ -222,14 +228,15 @@ LOWBIT_DEVICE void load_lanes(const uint32_t* words, bool whole, Lanes<kWidth>& 
 }
 
 template <int kWidth>
-LOWBIT_DEVICE void store_lanes(const Lanes<kWidth>& lanes, bool whole, uint32_t* words) {
+LOWBIT_DEVICE void store_lanes(const Lanes<kWidth>& lanes, bool whole, bool first,
+                               uint32_t* words) {
   LOWBIT_UNROLL
   for (int i = 0; i < kWidth; ++i) {
-    if (whole) {
+    if (whole && first) {
       store_16_bytes(words + 4 * i, lanes.packs[i]);
     } else {
       LOWBIT_UNROLL
-      for (int j = 0; j < 4; ++j) words[4 * i + j] = lanes.packs[i][j];
+      for (int j = 0; j < 4; ++j) store_word(lanes.packs[i][j], first, words + 4 * i + j);
     }
   }
 }
@@ -258,11 +265,11 @@ LOWBIT_DEVICE void load_row(const uint32_t* words, uint32_t count, bool whole,
 }
 
 template <uint32_t kWidth>
-LOWBIT_DEVICE void store_row(const uint32_t (&row)[kWidth], uint32_t count, bool whole,
+LOWBIT_DEVICE void store_row(const uint32_t (&row)[kWidth], uint32_t count, bool whole, bool first,
                              uint32_t* words) {
   if constexpr (kWidth > 1) {
     constexpr uint32_t kPack = kWidth < 4 ? kWidth : 4;
-    if (whole && count >= kWidth) {
+    if (whole && first && count >= kWidth) {
       LOWBIT_UNROLL
       for (uint32_t i = 0; i < kWidth; i += kPack) {
         uint32_t pack[kPack];
@@ -276,7 +283,7 @@ LOWBIT_DEVICE void store_row(const uint32_t (&row)[kWidth], uint32_t count, bool
   }
   LOWBIT_UNROLL
   for (uint32_t i = 0; i < kWidth; ++i) {
-    if (i < count) words[i] = row[i];
+    if (i < count) store_word(row[i], first, words + i);
   }
 }
 
@@ -295,30 +302,36 @@ LOWBIT_DEVICE Columns columns_of_unit(const RelayoutConfig& c, uint32_t unit, ui
   return {begin, smaller(begin + kFragmentUnitColumns, stop)};
 }
 
+// What the canonical words of 32 columns have of the unit, from that column on.
+LOWBIT_DEVICE Piece piece_of_run(const Columns& unit, uint32_t column) {
+  const uint32_t from = column % kFragmentUnitColumns;
+  return {column / kFragmentUnitColumns, from, column - unit.begin,
+          smaller(kFragmentUnitColumns - from, unit.end - column)};
+}
+
 // The planes from bit kLow on; `rows`: those of the first of them, in the first row of the quad.
 template <int kBits, int kLow = 0>
 LOWBIT_DEVICE void prepack_planes(const RelayoutParams& p, const RelayoutConfig& c, const Place& at,
                                   const Columns& columns, const uint32_t* rows, uint32_t* panel) {
   constexpr int kWidth = plane_width(kBits - kLow);
   const auto words = static_cast<uint32_t>(plane_words(p.format.k, kWidth));
-  Tile<kWidth> tile{};
   uint32_t column = columns.begin;
   while (column < columns.end) {
-    const uint32_t source = column / kFragmentUnitColumns, from = column % kFragmentUnitColumns;
-    const uint32_t count = smaller(kFragmentUnitColumns - from, columns.end - column);
-    Tile<kWidth> run{};
+    const Piece piece = piece_of_run(columns, column);
+    const uint32_t word = piece.source * kWidth;
+    Tile<kWidth> tile{};
     LOWBIT_UNROLL
     for (int r = 0; r < kQuadRows; ++r) {
-      if (at.row() + r >= p.format.n) continue;
-      load_row(rows + r * p.qweight_stride + source * kWidth, words - source * kWidth, c.whole_rows,
-               run.rows[r]);
+      if (at.row() + r >= p.format.n) break;
+      load_row(rows + r * p.qweight_stride + word, words - word, c.whole_rows, tile.rows[r]);
     }
-    place_columns(run, {source, from, column - columns.begin, count}, tile);
-    column += count;
+    place_columns(piece, tile);
+    Lanes<kWidth> lanes;
+    rows_to_lanes(tile, lanes);
+    store_lanes(lanes, c.whole_lanes, piece.to == 0,
+                panel + lanes_offset<kBits, kLow>(at.tile, at.quad));
+    column += piece.count;
   }
-  Lanes<kWidth> lanes;
-  rows_to_lanes(tile, lanes);
-  store_lanes(lanes, c.whole_lanes, panel + lanes_offset<kBits, kLow>(at.tile, at.quad));
   if constexpr (kLow + kWidth < kBits) {
     prepack_planes<kBits, kLow + kWidth>(p, c, at, columns, rows + words, panel);
   }
@@ -337,13 +350,14 @@ prepack_weight_kernel(const RelayoutParams p, const RelayoutConfig c) {
 
 // ---- from fragments to rows ----
 
-// The unit of a column, and what it has from that column on.
-LOWBIT_DEVICE Piece piece_of_unit(const RelayoutConfig& c, uint32_t column) {
+// What the unit of that column has from there on of the run of columns.
+LOWBIT_DEVICE Piece piece_of_unit(const RelayoutConfig& c, const Columns& run, uint32_t column) {
   const uint32_t group = c.block_k.divide(column);
   const uint32_t inside = column - group * c.block_k.value;
   const uint32_t from = inside % kFragmentUnitColumns;
-  return {group * c.group_units.value + inside / kFragmentUnitColumns, from, 0,
-          smaller(kFragmentUnitColumns - from, c.block_k.value - inside)};
+  const uint32_t left = smaller(kFragmentUnitColumns - from, c.block_k.value - inside);
+  return {group * c.group_units.value + inside / kFragmentUnitColumns, from, column - run.begin,
+          smaller(left, run.end - column)};
 }
 
 template <int kBits, int kLow = 0>
@@ -351,24 +365,22 @@ LOWBIT_DEVICE void unpack_planes(const RelayoutParams& p, const RelayoutConfig& 
                                  const Columns& columns, const uint32_t* panel, uint32_t* rows) {
   constexpr int kWidth = plane_width(kBits - kLow);
   const auto words = static_cast<uint32_t>(plane_words(p.format.k, kWidth));
-  Tile<kWidth> tile{};
+  const uint32_t word = at.tile * kWidth;
   uint32_t column = columns.begin;
   while (column < columns.end) {
-    Piece piece = piece_of_unit(c, column);
-    piece.to = column - columns.begin;
-    piece.count = smaller(piece.count, columns.end - column);
+    const Piece piece = piece_of_unit(c, columns, column);
     Lanes<kWidth> lanes;
     load_lanes(panel + lanes_offset<kBits, kLow>(piece.source, at.quad), c.whole_lanes, lanes);
-    Tile<kWidth> unit;
-    lanes_to_rows(lanes, unit);
-    place_columns(unit, piece, tile);
+    Tile<kWidth> tile;
+    lanes_to_rows(lanes, tile);
+    place_columns(piece, tile);
+    LOWBIT_UNROLL
+    for (int r = 0; r < kQuadRows; ++r) {
+      if (at.row() + r >= p.format.n) break;
+      store_row(tile.rows[r], words - word, c.whole_rows, piece.to == 0,
+                rows + r * p.out_stride + word);
+    }
     column += piece.count;
-  }
-  LOWBIT_UNROLL
-  for (int r = 0; r < kQuadRows; ++r) {
-    if (at.row() + r >= p.format.n) break;
-    store_row(tile.rows[r], words - at.tile * kWidth, c.whole_rows,
-              rows + r * p.out_stride + at.tile * kWidth);
   }
   if constexpr (kLow + kWidth < kBits) {
     unpack_planes<kBits, kLow + kWidth>(p, c, at, columns, panel, rows + words);
