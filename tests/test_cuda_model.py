@@ -1,7 +1,6 @@
 """The CUDA texts on the host model: values against the reference, bounds, and seeded mistakes."""
 
 import re
-import shutil
 import subprocess
 import sys
 
@@ -12,8 +11,7 @@ import lowbit
 from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_DTYPES, ZERO_KINDS
 from lowbit.formats.weights import QuantizedWeight
 from lowbit.ops.dequantize_weight import OUT_DTYPES
-from tests.build_cache import CSRC
-from tests.host_sim import backend, builder, compiler, runner
+from tests.host_sim import backend, builder, compiler, mistakes, runner
 from tests.weight_cases import assert_same_bits, random_weight
 
 pytestmark = pytest.mark.skipif(
@@ -205,16 +203,6 @@ MISTAKES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_seeded_mistake_is_caught(mistake, tmp_path):
-    name, text, changed, bits, flavour, words = MISTAKES[mistake]
-    shutil.copytree(CSRC, tmp_path / "csrc", ignore=shutil.ignore_patterns("cpu"))
-    file = tmp_path / "csrc" / "cuda" / name
-    original = file.read_text()
-    assert original.count(text) == 1, "the text to change must stand there once"
-    file.write_text(original.replace(text, changed))
-    bits_only = (f"-DLOWBIT_CHECK_BITS={bits}",)
-    program = builder.build_program(
-        "check_dequantize_weight", flavour, tmp_path / "csrc", bits_only
-    )
-    done = runner.run(program, 1, 400)
-    assert done.returncode != 0
-    assert words in done.stdout + done.stderr
+    *change, bits, flavour, words = MISTAKES[mistake]
+    told = mistakes.what_is_said("check_dequantize_weight", change, bits, flavour, 400, tmp_path)
+    assert words in told

@@ -97,6 +97,76 @@ inline std::string describe(const DequantizeWeightConfig& c) {
   return text.str();
 }
 
+// ---- prepack_weight and unpack_weight, between canonical rows and fragments ----
+
+inline constexpr int kQuadRows = 4;
+// Tiles side by side in a block: enough for 32 bytes of a canonical row's plane of one bit.
+inline constexpr int kBlockTiles = 8;
+inline constexpr int kRelayoutThreads = kBlockTiles * kPanelRows / kQuadRows;
+
+struct RelayoutProblem {
+  WeightFormat format;       // of the fragments
+  uintptr_t packed_address;  // of addresses only the alignment matters
+  uintptr_t rows_address;    // of the canonical rows
+  int64_t row_stride;        // words
+};
+
+// A tile is 32 columns of a panel: a unit of the fragments, or those that fill whole words of every
+// plane of canonical rows. A thread makes four rows of one, a quad, which are four lanes of the
+// unit; a block all of the panel's rows of kBlockTiles tiles. Units begin anew in each group, so
+// what a tile holds may stand in several tiles of the other layout.
+struct RelayoutConfig {
+  int64_t blocks;
+  int threads;           // of a block
+  uint32_t tiles;        // of a panel, to make
+  Divisor panel_blocks;  // blocks of a panel
+  Divisor block_k;
+  Divisor group_units;  // units of each group but the last
+  bool whole_lanes;     // four words of lanes lie on 16 bytes
+  bool whole_rows;      // so do four words of a canonical row's plane
+};
+
+// Whether every plane of every row starts on 16 bytes.
+constexpr bool starts_on_16_bytes(const RelayoutProblem& p) {
+  if (p.rows_address % 16 != 0 || p.row_stride % 4 != 0) return false;
+  int64_t start = 0;
+  for (int remaining = p.format.bits; remaining > 0; remaining -= plane_width(remaining)) {
+    if (start % 4 != 0) return false;
+    start += plane_words(p.format.k, plane_width(remaining));
+  }
+  return true;
+}
+
+constexpr RelayoutConfig relayout_config(const RelayoutProblem& p, int64_t tiles) {
+  RelayoutConfig c{};
+  const int64_t panel_blocks = ceil_div(tiles, kBlockTiles);
+  c.blocks = panel_count(p.format) * panel_blocks;
+  c.threads = kRelayoutThreads;
+  c.tiles = static_cast<uint32_t>(tiles);
+  c.panel_blocks = make_divisor(panel_blocks);
+  c.block_k = make_divisor(p.format.block_k);
+  c.group_units = make_divisor(units_per_group(p.format));
+  c.whole_lanes = p.packed_address % 16 == 0;
+  c.whole_rows = starts_on_16_bytes(p);
+  return c;
+}
+
+constexpr RelayoutConfig prepack_weight_config(const RelayoutProblem& p) {
+  return relayout_config(p, panel_units(p.format));
+}
+
+constexpr RelayoutConfig unpack_weight_config(const RelayoutProblem& p) {
+  return relayout_config(p, ceil_div(p.format.k, kFragmentUnitColumns));
+}
+
+inline std::string describe(const RelayoutConfig& c) {
+  std::ostringstream text;
+  text << c.blocks << " blocks of " << c.threads << " threads, " << c.panel_blocks.value
+       << " a panel, for " << c.tiles << " tiles of 32 columns; lanes in "
+       << (c.whole_lanes ? "16" : "4") << " bytes, rows in " << (c.whole_rows ? "up to 16" : "4");
+  return text.str();
+}
+
 // ---- weight_only_linear ----
 
 inline constexpr uint32_t kLinearThreads = 256, kLinearWarps = kLinearThreads / 32;

@@ -16,6 +16,7 @@ PROGRAMS = (
     "check_tiled_gemm_sm90",
     "check_dequantize_weight",
     "check_weight_only_linear",
+    "check_prepack_weight",
     "check_model",
 )
 _LIBRARY_FLAGS = (

@@ -64,9 +64,11 @@ OP = registry.Op(
     problem=problem,
     flatten=flatten,
 )
-# Weights are unpacked once, and in fragments on a GPU: the reference does for them.
-_PANELS = {"layout": ("panels",)}
+# A device has kernels for the layout that it multiplies. The reference does for others, which only
+# weights that come from elsewhere or go there are in.
+_PANELS, _FRAGMENTS = {"layout": ("panels",)}, {"layout": ("fragments",)}
 OP.add_kernel(registry.Kernel("cpu", _PANELS, "measured on Intel Xeon (AVX-512)", made_for=_PANELS))
+OP.add_kernel(registry.Kernel("cuda", _FRAGMENTS, "modelled, compiled", made_for=_FRAGMENTS))
 _unpack = OP.overload
 
 
