@@ -70,9 +70,9 @@ def test_every_kernel_is_called():
         ("examples/cuda/new.cu", "LOWBIT_KERNEL(128) new_kernel() {}", "new_kernel on example"),
         ("triton_kernels/new.py", "_new_kernel[grid,](x)", "_new_kernel on triton"),
         (
-            "csrc/cuda/b.cuh",
-            "LOWBIT_KERNEL(64)\nweight_only_linear_backward_kernel(int p) {}",
-            "weight_only_linear_backward_kernel on cuda",
+            "triton_kernels/b.py",
+            "_prepack_weight_kernel[grid,](x)",
+            "_prepack_weight_kernel on triton",
         ),
     ],
 )
