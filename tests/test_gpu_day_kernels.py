@@ -96,7 +96,8 @@ def linear_kernels(monkeypatch):
 
 def test_a_new_row_of_the_registry_is_called_checked_and_timed(linear_kernels):
     new = [(LINEAR, "cuda"), (LINEAR, "triton")]
-    assert set(new) <= set(listed()) and measure.ops() == [LINEAR, DEQUANTIZE]
+    assert set(new) <= set(listed())
+    assert measure.ops()[0] == LINEAR and DEQUANTIZE in measure.ops()
     called = [launch for launch in launches.on_gpu() if launch.op == LINEAR]
     assert [(launch.op, launch.backend) for launch in called] == sorted(new * 4)
     assert [tally.op for tally in every_case.share(listed(), "no such", 1, 0)].count(LINEAR) == 2
