@@ -298,11 +298,17 @@ constexpr int64_t linear_cost(const LinearConfig& c, const LinearProblem& p) {
   return (weight + (x + sums) / 14 * 10) / busy * p.multiprocessors + second_kernel;
 }
 
+// Whether the shared memory suffices: with eight row warps it does on every device since sm_80,
+// with fewer not for each kind of scales where a block has 99 KiB.
+constexpr bool has_room(const LinearConfig& c, const LinearProblem& p) {
+  return c.shared_bytes <= p.shared_bytes;
+}
+
 // The cheapest cut. Where the order of sums must not depend on the rows of x, it is that of one
 // row, among the cuts that both tiles can have.
 constexpr LinearConfig weight_only_linear_config(const LinearProblem& p) {
-  LinearProblem choice = p;
-  if (p.any_rows) choice.rows = 1;
+  LinearProblem choice = p, most = p;
+  if (p.any_rows) choice.rows = 1, most.rows = kLargeTileM;
   LinearConfig best{};
   int64_t least = INT64_MAX;
   const bool small = choice.rows <= kSmallTileM && !p.any_rows;
@@ -311,7 +317,9 @@ constexpr LinearConfig weight_only_linear_config(const LinearProblem& p) {
       const LinearConfig cut = cut_linear(choice, row_warps, splits);
       const bool long_enough = splits == 1 || cut.stages / (cut.piece_warps * splits) >= 2;
       const int64_t cost = linear_cost(cut, choice);
-      if (!long_enough || cost >= least) continue;
+      if (!long_enough || cost >= least || !has_room(cut_linear(most, row_warps, splits), most)) {
+        continue;
+      }
       least = cost;
       best = cut;
     }

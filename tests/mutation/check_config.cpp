@@ -191,6 +191,7 @@ void check_linear(Random& random) {
   const cuda::LinearProblem p = random_linear_problem(random);
   const cuda::LinearConfig c = cuda::weight_only_linear_config(p);
   check_cut(p, c);
+  require(c.shared_bytes <= p.shared_bytes, "shared memory of the device");
   require(says(describe(c), c.adds_sums() ? "second kernel" : "at once"), "description of sums");
   require(c.splits == 1 || c.stages / (c.piece_warps * c.splits) >= 2, "stages of a piece");
   cuda::LinearProblem seen = p;
@@ -207,6 +208,10 @@ void check_linear(Random& random) {
     for (int64_t splits : {1, 2, 4, 8, 16, 32}) {
       const cuda::LinearConfig cut = cuda::cut_linear(seen, row_warps, splits);
       if (splits > 1 && cut.stages / (cut.piece_warps * splits) < 2) continue;
+      cuda::LinearProblem largest = p;
+      if (p.any_rows) largest.rows = 64;
+      const int64_t bytes = cuda::cut_linear(largest, row_warps, splits).shared_bytes;
+      if (bytes > p.shared_bytes) continue;
       require(cuda::linear_cost(cut, seen) >= of_choice, "cheapest cut");
     }
   }
