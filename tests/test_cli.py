@@ -102,6 +102,18 @@ def test_explain_takes_format_and_device(capsys):
     assert code == 0 and "device=cuda, dtype=bfloat16, element=table4, zeros=none" in out
 
 
+@pytest.mark.parametrize("layout", ["panels", "canonical", "fragments"])
+def test_explain_takes_the_layout(capsys, layout):
+    """Of the module on the device, panels on the CPU, where nothing else is asked for."""
+    argv = ["weight_only_linear", "--n", "16", "--k", "64", "--device", "cpu"]
+    _, out, _ = run(capsys, "explain", *argv, "--layout", layout)
+    assert f"layout={layout}," in out
+    refused = "layout fragments is not among canonical, panels; call lowbit.prepack"
+    assert (refused in out) == (layout == "fragments")
+    _, out, _ = run(capsys, "explain", *argv)
+    assert "layout=panels," in out or not native.load("_ops_cpu").loaded
+
+
 @pytest.mark.parametrize(
     "options, zeros",
     [
@@ -210,6 +222,10 @@ def test_check_reports_a_wrong_result(capsys, monkeypatch):
             "--mode must be left out with weight_only_linear_backward, which has no mode, got fp16",
         ),
         ("explain weight_only_linear --table nf4 --bits 3", "--table must go with --bits 4"),
+        (
+            "explain dequantize_weight --layout panels",
+            "--layout must go with weight_only_linear or",
+        ),
         ("", "the following arguments are required: COMMAND"),
     ],
 )

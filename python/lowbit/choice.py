@@ -83,7 +83,8 @@ def _outside(ranges: Mapping[str, Container], problem: Any) -> str | None:
     for field, values in ranges.items():
         value = getattr(problem, field)
         if value not in values:
-            return f"{field} {show(value)} is not among {show(values)}"
+            remedy = "; call lowbit.prepack" if field == "layout" else ""
+            return f"{field} {show(value)} is not among {show(values)}{remedy}"
     return None
 
 

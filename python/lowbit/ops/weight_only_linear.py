@@ -257,6 +257,7 @@ OP.add_kernel(
         "cuda",
         {**_EVERY_CALL, "element": CUDA_ELEMENTS, "layout": _CUDA_LAYOUTS, "mode": _GPU_MODES},
         "modelled, compiled",
+        made_for={"element": CUDA_ELEMENTS, "mode": _GPU_MODES},
         run=run_cuda,
     )
 )
