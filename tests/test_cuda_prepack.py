@@ -184,8 +184,8 @@ MISTAKES = {
         OVERRUN),
     "store behind the plane": (
         KERNEL, "if (i < count) store_word", "store_word", 4, "asan", OVERRUN),
-    "thread past the last tile": (
-        KERNEL, "if (at.tile >= c.tiles) return;", "", 4, "asan", OVERRUN),
+    "columns past the last": (
+        KERNEL, "smaller(first + c.block_k.value, k)", "first + c.block_k.value", 4, "plain", WRONG),
     "rows past the last": (
         CONFIG, "kBlockTiles * kPanelRows / kQuadRows", "kBlockTiles * kPanelRows", 2, "asan",
         OVERRUN),

@@ -118,7 +118,7 @@ struct RelayoutProblem {
 struct RelayoutConfig {
   int64_t blocks;
   int threads;           // of a block
-  uint32_t tiles;        // of a panel, to make
+  uint32_t tiles;        // of a panel, to make; those of its last block may be fewer than threads
   Divisor panel_blocks;  // blocks of a panel
   Divisor block_k;
   Divisor group_units;  // units of each group but the last

@@ -131,9 +131,11 @@ struct Piece {
 
 LOWBIT_DEVICE uint32_t smaller(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
-// Moves each column to that kColumns behind it, the last ones to the front.
+// Moves each column to that kColumns behind it, the last ones to the front, if the number of
+// columns to move by has that bit.
 template <int kColumns, int kWidth>
-LOWBIT_DEVICE void rotate_by(Tile<kWidth>& tile) {
+LOWBIT_DEVICE void rotate_by(uint32_t columns, Tile<kWidth>& tile) {
+  if (columns / kColumns % 2 == 0) return;
   constexpr int kWords = kColumns * kWidth / 32, kShift = kColumns * kWidth % 32;
   const Tile<kWidth> before = tile;
   LOWBIT_UNROLL
@@ -152,12 +154,12 @@ LOWBIT_DEVICE void rotate_by(Tile<kWidth>& tile) {
 }
 
 template <int kWidth>
-LOWBIT_DEVICE void rotate(Tile<kWidth>& tile, uint32_t columns) {
-  if (columns & 1) rotate_by<1>(tile);
-  if (columns & 2) rotate_by<2>(tile);
-  if (columns & 4) rotate_by<4>(tile);
-  if (columns & 8) rotate_by<8>(tile);
-  if (columns & 16) rotate_by<16>(tile);
+LOWBIT_DEVICE void rotate(uint32_t columns, Tile<kWidth>& tile) {
+  rotate_by<1>(columns, tile);
+  rotate_by<2>(columns, tile);
+  rotate_by<4>(columns, tile);
+  rotate_by<8>(columns, tile);
+  rotate_by<16>(columns, tile);
 }
 
 // The bits of word `index` of a row that belong to columns before `end`.
@@ -174,7 +176,7 @@ LOWBIT_DEVICE uint32_t columns_before(uint32_t end, uint32_t index) {
 template <int kWidth>
 LOWBIT_DEVICE void place_columns(const Piece& piece, Tile<kWidth>& tile) {
   if (piece.count == kFragmentUnitColumns) return;  // the source is the tile
-  rotate(tile, (piece.to - piece.from) % kFragmentUnitColumns);
+  rotate((piece.to - piece.from) % kFragmentUnitColumns, tile);
   LOWBIT_UNROLL
   for (int i = 0; i < kWidth; ++i) {
     const uint32_t mask =
@@ -289,7 +291,7 @@ LOWBIT_DEVICE void store_row(const uint32_t (&row)[kWidth], uint32_t count, bool
 
 // ---- from rows to fragments ----
 
-// The columns of a unit.
+// Those of a unit or of a run. Behind the last one of a panel there are none, and end <= begin.
 struct Columns {
   uint32_t begin, end;
 };
@@ -337,11 +339,12 @@ LOWBIT_DEVICE void prepack_planes(const RelayoutParams& p, const RelayoutConfig&
   }
 }
 
+// Blocks of a multiprocessor: as many as 16 words a thread, or the 32 of 8 bits, leave registers
+// for. Left to itself the compiler may spill for one more.
 template <int kBits>
-LOWBIT_KERNEL(kRelayoutThreads)
+LOWBIT_KERNEL(kRelayoutThreads, kBits < 8 ? 8 : 5)
 prepack_weight_kernel(const RelayoutParams p, const RelayoutConfig c) {
   const Place at = place_of_thread(c);
-  if (at.tile >= c.tiles) return;
   const Columns columns = columns_of_unit(c, at.tile, static_cast<uint32_t>(p.format.k));
   prepack_planes<kBits>(p, c, at, columns,
                         reinterpret_cast<const uint32_t*>(p.qweight) + at.row() * p.qweight_stride,
@@ -388,10 +391,9 @@ LOWBIT_DEVICE void unpack_planes(const RelayoutParams& p, const RelayoutConfig& 
 }
 
 template <int kBits>
-LOWBIT_KERNEL(kRelayoutThreads)
+LOWBIT_KERNEL(kRelayoutThreads, kBits < 8 ? 8 : 5)
 unpack_weight_kernel(const RelayoutParams p, const RelayoutConfig c) {
   const Place at = place_of_thread(c);
-  if (at.tile >= c.tiles || at.row() >= p.format.n) return;
   const uint32_t begin = at.tile * kFragmentUnitColumns;
   const Columns columns{begin,
                         smaller(begin + kFragmentUnitColumns, static_cast<uint32_t>(p.format.k))};

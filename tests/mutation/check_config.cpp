@@ -120,6 +120,54 @@ void check_dequantize(Random& random) {
   require(says(describe(c), whole ? "16-byte" : "single-element"), "description of stores");
 }
 
+// Groups one after the other, each in units of 32 columns.
+int64_t count_units(const WeightFormat& f) {
+  int64_t units = 0;
+  for (int64_t group = 0; group < f.k; group += f.block_k) {
+    for (int64_t at = group; at < std::min(group + f.block_k, f.k); at += 32) ++units;
+  }
+  return units;
+}
+
+void check_relayout(Random& random) {
+  cuda::RelayoutProblem p{};
+  p.format.bits = static_cast<int32_t>(random.between(1, 8));
+  p.format.n = random.between(1, 300);
+  p.format.k = random.below(2) ? 128 * random.between(1, 20) : random.between(1, 3000);
+  p.format.block_k = random.below(2) ? 32 * random.between(1, 8) : random.between(1, 4000);
+  p.format.layout = WeightLayout::kFragments;
+  const auto address = [&] { return static_cast<uintptr_t>(random.below(3) ? 0 : 4) + 4096; };
+  p.packed_address = address();
+  p.rows_address = address();
+  const int64_t row = row_words(p.format.k, p.format.bits);
+  p.row_stride = random.below(2) ? row : row + random.below(4);
+
+  bool whole = true;  // the planes of the first rows, which have words of widths 4, 2, 1 or 8
+  for (int64_t r = 0; r < 2; ++r) {
+    int64_t word = r * p.row_stride;
+    for (int width : {8, 4, 2, 1}) {
+      if (!(p.format.bits & width)) continue;
+      whole = whole && (p.rows_address + 4 * word) % 16 == 0;
+      word += ceil_div(p.format.k * width, 32);
+    }
+  }
+  const int64_t units = count_units(p.format), runs = ceil_div(p.format.k, 32);
+  for (int64_t tiles : {units, runs}) {
+    const cuda::RelayoutConfig c =
+        tiles == units ? cuda::prepack_weight_config(p) : cuda::unpack_weight_config(p);
+    require(c.tiles == tiles, "tiles of a panel");
+    require(c.threads == 16 * 8, "a thread for each quad of a panel's tiles");
+    require(c.blocks == ceil_div(p.format.n, 64) * ceil_div(tiles, 8), "blocks");
+    require_divides(c.panel_blocks, ceil_div(tiles, 8), random);
+    require_divides(c.block_k, p.format.block_k, random);
+    require_divides(c.group_units, ceil_div(std::min(p.format.block_k, p.format.k), 32), random);
+    require(c.whole_lanes == (p.packed_address % 16 == 0), "whole lanes");
+    require(c.whole_rows == whole, "whole rows");
+    require(says(describe(c), c.whole_lanes ? "lanes in 16" : "lanes in 4"), "words on lanes");
+    require(says(describe(c), whole ? "up to 16" : "rows in 4"), "words on rows");
+  }
+}
+
 // ---- weight_only_linear ----
 
 cuda::LinearProblem random_linear_problem(Random& random) {
@@ -248,6 +296,7 @@ int main(int argc, char** argv) {
       check_dequantize(random);
       check_linear(random);
       check_known_cuts(random);
+      check_relayout(random);
     }
   });
 }
