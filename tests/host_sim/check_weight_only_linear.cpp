@@ -18,7 +18,10 @@ using cuda::examples::CaseRandom, cuda::examples::launch_and_replay;
 
 namespace {
 
-constexpr Most kMost{.rows = 200, .columns = 1400, .crowds = false};
+// A few rounds of the ring of stages, now and then many.
+Most most_extents(Random& random) {
+  return {.rows = 140, .columns = random.below(8) ? 500 : 1400, .crowds = false};
+}
 
 // A canonical weight with a scale for each row, and the same in fragments.
 struct FragmentWeight {
@@ -27,7 +30,8 @@ struct FragmentWeight {
   std::unique_ptr<Powers> scales, zeros;
   WeightView view;
 
-  FragmentWeight(int bits, bool table, Random& random) : canonical(bits, random, kMost) {
+  FragmentWeight(int bits, bool table, Random& random)
+      : canonical(bits, random, most_extents(random)) {
     WeightView& w = canonical.view;
     w.format.block_n = 1;
     // Half of them in groups of whole units, as most weights are.
@@ -121,7 +125,7 @@ struct LinearCase {
   ElementType operand;
   const WeightFormat& f = weight.view.format;
   int64_t parts = random.below(4) == 0 ? 3 : 1;
-  int64_t m = random.between(1, random.below(3) ? 20 : parts == 1 ? 150 : 30);
+  int64_t m = random.between(1, random.below(4) ? 20 : parts == 1 ? 80 : 25);
   bool ragged = f.block_k % 32 != 0 && f.block_k < f.k;
   int64_t columns = ragged ? panel_units(f) * 32 : f.k;
   int64_t x_stride = (columns + 7) / 8 * 8 + random.below(2) * 8;

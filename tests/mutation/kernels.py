@@ -25,7 +25,7 @@ KERNELS = {
     "weight_only_linear": Program(
         check="tests/host_sim/check_weight_only_linear.cpp",
         texts=("csrc/cuda/fragment_codes.cuh", "csrc/cuda/weight_only_linear.cuh"),
-        seeds={"plain": 256, "asan": 32, "tsan": 8},
+        seeds={"plain": 128, "asan": 16, "tsan": 4},
     ),
     "vector_scale": Program(
         check="tests/host_sim/check_vector_scale.cpp",
