@@ -185,7 +185,8 @@ MISTAKES = {
     "store behind the plane": (
         KERNEL, "if (i < count) store_word", "store_word", 4, "asan", OVERRUN),
     "columns past the last": (
-        KERNEL, "smaller(first + c.block_k.value, k)", "first + c.block_k.value", 4, "plain", WRONG),
+        KERNEL, "smaller(first + c.block_k.value, k)", "first + c.block_k.value", 4, "plain",
+        WRONG),
     "rows past the last": (
         CONFIG, "kBlockTiles * kPanelRows / kQuadRows", "kBlockTiles * kPanelRows", 2, "asan",
         OVERRUN),

@@ -8,7 +8,7 @@ import torch
 
 import lowbit
 from lowbit import registry
-from lowbit.bench.cases import CASES, LINEAR, Case
+from lowbit.bench.cases import BACKWARD, CASES, LINEAR, Case
 from lowbit.bench.check import check
 from lowbit.bench.weight_specs import WeightSpec, in_layout
 from lowbit.formats.numerics import default_mode
@@ -96,6 +96,36 @@ def test_many_rows_go_to_the_library(model):
     dense = x @ weight.dequantize(torch.bfloat16).T
     assert torch.equal(linear(x, weight, mode="dense"), dense)
     assert not torch.equal(linear(x, weight, mode="bf16"), dense)
+
+
+@pytest.mark.parametrize("bits", [4, 5])
+def test_gradient(model, bits):
+    """By the ops of the same backend: codes are unpacked, and chunks of the weight made dense."""
+    spec = dataclasses.replace(WEIGHT, bits=bits, zeros="value")
+    for dtype in (torch.float32, torch.bfloat16):
+        check(BACKWARD, "cuda_model", Case(BACKWARD, spec, (5,), dtype))
+    weight, x = WEIGHT.make(0), torch.randn(4, WEIGHT.k, requires_grad=True)
+    (grad,) = torch.autograd.grad(linear(x, weight).sum(), x)
+    torch.testing.assert_close(grad, torch.ones(4, 70) @ weight.dequantize())
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_x_of_any_strides(model, dtype):
+    weight = dataclasses.replace(WEIGHT, k=320).make(0)
+    x = torch.randn(6, 320).to(dtype)
+    want = linear(x, weight)
+    wide = torch.zeros(6, 700, dtype=dtype)
+    wide[:, 1:641:2] = x
+    for view in (x.t().contiguous().t(), wide[:, 1:641:2]):
+        assert torch.equal(linear(view, weight), want)
+    assert torch.equal(linear(x[:1].expand(6, 320), weight), want[:1].expand(6, 70))
+
+
+def test_scales_off_16_bytes(model):
+    weight = WEIGHT.make(0)
+    moved = dataclasses.replace(weight, scales=_moved(weight.scales), zeros=_moved(weight.zeros))
+    x = torch.randn(3, WEIGHT.k).half()
+    assert torch.equal(linear(x, moved), linear(x, weight))
 
 
 def test_parts_add_up():

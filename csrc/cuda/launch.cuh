@@ -11,6 +11,8 @@
 #include "model/graph.h"
 #else
 #include <cuda_runtime_api.h>
+
+#include <mutex>
 #endif
 
 namespace lowbit::cuda {
@@ -109,13 +111,18 @@ inline int32_t current_device(const char* kernel) {
 // Kernels must ask for what exceeds this.
 inline constexpr int64_t kSharedBytesWithoutAsking = 48 << 10;
 
-template <typename... Args>
-void allow_shared_bytes(const char* name, void (*kernel)(Args...), int64_t bytes) {
+// What is granted to a kernel is only ever raised: another thread may be about to launch it with
+// more.
+inline void allow_shared_bytes(const char* name, const void* kernel, int64_t bytes) {
   if (bytes <= kSharedBytesWithoutAsking) return;
-  check_cuda(
-      name, "shared memory must be granted",
-      cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                           cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+  static std::mutex granting;
+  const std::lock_guard<std::mutex> guard(granting);
+  cudaFuncAttributes now{};
+  check_cuda(name, "the kernel must be known", cudaFuncGetAttributes(&now, kernel));
+  if (now.maxDynamicSharedSizeBytes >= bytes) return;
+  check_cuda(name, "shared memory must be granted",
+             cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(bytes)));
 }
 
 // `stream` is a cudaStream_t of the current device. `name` stands in the error message.
@@ -126,7 +133,7 @@ void launch(const char* name, void (*kernel)(Args...), const LaunchShape& shape,
               shape.shared_bytes > kSharedBytesWithoutAsking
                   ? max_shared_bytes(current_device(name))
                   : kSharedBytesWithoutAsking);
-  allow_shared_bytes(name, kernel, shape.shared_bytes);
+  allow_shared_bytes(name, reinterpret_cast<const void*>(kernel), shape.shared_bytes);
   const auto extent = [](int64_t value) { return static_cast<unsigned>(value); };
   cudaLaunchAttribute cluster{};
   cluster.id = cudaLaunchAttributeClusterDimension;

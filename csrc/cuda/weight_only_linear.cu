@@ -80,8 +80,9 @@ int64_t read_operand(const Tensor& x, Device device, WeightOnlyLinearParams& p) 
   p.m = x.size(1);
   LOWBIT_CHECK(x.size(2) == columns, kOp, "x", "have " + std::to_string(columns) + " columns",
                shape_text(x));
-  LOWBIT_CHECK(parts >= 1 && parts * p.m <= kMaxWeightExtent, kOp, "x", "have fewer rows",
-               shape_text(x));
+  LOWBIT_CHECK(parts >= 1 && parts * p.m <= kMaxWeightExtent, kOp, "x",
+               "have 1 to 2^31 - 1 rows in all parts", shape_text(x));
+  LOWBIT_CHECK(columns <= kMaxWeightExtent, kOp, "x", "have fewer than 2^31 columns", columns);
   if (p.m == 0) return parts;
   require_dense_rows(kOp, "x", x);
   p.x_stride = parts * p.m == 1 ? ceil_div(columns, 8) * 8 : p.m > 1 ? x.stride(1) : x.stride(0);

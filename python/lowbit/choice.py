@@ -19,12 +19,15 @@ class Kernel:
     # What the device's users should have a kernel for, in the manner of `covers`: who asks for
     # anything else is not warned of a slower path.
     made_for: Mapping[str, Container] = dataclasses.field(default_factory=dict)
+    # What a caller can do about a problem that the row does not cover.
+    remedy: str = ""
     # The kernel where it is called from Python; the others are registered by a compiled library.
     run: Callable | None = None
 
     def decline(self, problem: Any) -> str | None:
         """Why the row does not cover the problem; None if it does."""
-        return _outside(self.covers, problem)
+        reason = _outside(self.covers, problem)
+        return f"{reason}; {self.remedy}" if reason and self.remedy else reason
 
     def is_made_for(self, problem: Any) -> bool:
         """Whether it is a slower path when a problem goes to another kernel than this one."""
@@ -83,8 +86,7 @@ def _outside(ranges: Mapping[str, Container], problem: Any) -> str | None:
     for field, values in ranges.items():
         value = getattr(problem, field)
         if value not in values:
-            remedy = "; call lowbit.prepack" if field == "layout" else ""
-            return f"{field} {show(value)} is not among {show(values)}{remedy}"
+            return f"{field} {show(value)} is not among {show(values)}"
     return None
 
 

@@ -1,5 +1,7 @@
 """weight_only_linear and its gradient on a CUDA device: shared cases, rows, graphs, streams."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -100,3 +102,19 @@ def test_gradient(backend):
         (grad,) = torch.autograd.grad(y.sum(), x)
     want = torch.ones(6, WEIGHT.n, device=CUDA) @ weight.dequantize()
     torch.testing.assert_close(grad, want, rtol=1e-4, atol=1e-3)
+
+
+def test_threads_share_a_kernel(backend):
+    """Launches that ask for different amounts of shared memory, from two threads at once."""
+    weight = weight_for(backend)
+    inputs = [torch.randn(m, WEIGHT.k, device=CUDA).half() for m in (1, 16, 20, 64)]
+
+    def products(rounds: int) -> list[torch.Tensor]:
+        with lowbit.use_backend(backend):
+            return [lowbit.weight_only_linear(x, weight) for _ in range(rounds) for x in inputs]
+
+    wanted = products(1)
+    with ThreadPoolExecutor(2) as pool:
+        results = [pool.submit(products, 50) for _ in range(2)]
+    for got in results:
+        assert all(map(torch.equal, got.result(), wanted * 50))

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import importlib
 from collections.abc import Iterator
 from unittest import mock
 
@@ -22,8 +21,6 @@ def load() -> None:
     for op in registry.OPS.values():
         for row in [row for row in op.rows if row.backend == "triton"]:
             op.add_kernel(dataclasses.replace(row, backend=NAME, evidence="modelled"))
-            run = importlib.import_module(f"lowbit.ops.{op.name}").run_triton
-            registry.LIBRARY.impl(f"{op.name}__{NAME}", run, "CPU")
 
 
 @contextlib.contextmanager

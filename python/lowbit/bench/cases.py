@@ -330,6 +330,13 @@ def _dense() -> list[Case]:
         Case(LINEAR, dataclasses.replace(weight, layout="fragments"), dtype=dtype, mode=mode)
         for weight, (mode, dtype) in zip(fragments, modes, strict=False)
     ]
+    spread = [WeightSpec(zeros=z, k=300) for z in ("code", "midpoint")] + [WeightSpec(table="e2m1")]
+    cases += [
+        Case(LINEAR, dataclasses.replace(weight, layout="fragments"), (9,), d, m, nonfinite=True)
+        for weight in spread
+        for d in X_DTYPES
+        for m in ("dense", "exact")
+    ]
     return cases
 
 

@@ -118,7 +118,7 @@ def read_stored_format(where: str, numbers: Any) -> WeightFormat:
     """A WeightFormat from the integers of a file, where only the canonical layout is allowed."""
     fmt = read_format(where, numbers)
     check_format(where, fmt)
-    require_layout(where, fmt, "canonical", "store unpack(weight)")
+    require_layout(where, fmt, "canonical", remedy="store unpack(weight)")
     return fmt
 
 
@@ -129,10 +129,11 @@ def require_packed(where: str, fmt: WeightFormat) -> None:
         refuse(where, "format", need, LAYOUTS[CANONICAL])
 
 
-def require_layout(where: str, fmt: WeightFormat, layout: str, remedy: str = "") -> None:
-    """ValueError unless the weight is in that layout."""
-    if LAYOUTS[fmt.layout] != layout:
-        refuse(where, "format", f"have the layout {layout}", LAYOUTS[fmt.layout], remedy)
+def require_layout(where: str, fmt: WeightFormat, *layouts: str, remedy: str = "") -> None:
+    """Of the layouts, those that an op or a kernel reads."""
+    if LAYOUTS[fmt.layout] not in layouts:
+        got = LAYOUTS[fmt.layout]
+        refuse(where, "format", f"have the layout {' or '.join(layouts)}", got, remedy)
 
 
 def dequantize_parts(

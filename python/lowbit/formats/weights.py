@@ -255,7 +255,7 @@ class QuantizedWeight:
         """
         fmt, where = self.format, "slice_columns"
         _check_range(where, start, stop, fmt.k, smallest=1)
-        require_layout(where, fmt, "canonical", "slice unpack(weight)")
+        require_layout(where, fmt, "canonical", remedy="slice unpack(weight)")
         if self.permutation is not None:
             refuse(where, "permutation", "be None", f"a permutation of {fmt.k} columns")
         if start % fmt.block_k:

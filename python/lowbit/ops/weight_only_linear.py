@@ -57,7 +57,7 @@ _GPU_MODES = tuple(mode for mode in MODES if mode != MODES[INT8X2])
 # The layout that a kernel reads fastest comes first.
 _CPU_LAYOUTS = (LAYOUTS[PANELS], LAYOUTS[CANONICAL])
 _CUDA_LAYOUTS = (LAYOUTS[FRAGMENTS],)
-_TRITON_LAYOUTS = (LAYOUTS[CANONICAL], LAYOUTS[FRAGMENTS])
+_TRITON_LAYOUTS = (LAYOUTS[CANONICAL],)
 
 
 class Arguments(NamedTuple):
@@ -258,6 +258,7 @@ OP.add_kernel(
         {**_EVERY_CALL, "element": CUDA_ELEMENTS, "layout": _CUDA_LAYOUTS, "mode": _GPU_MODES},
         "modelled, compiled",
         made_for={"element": CUDA_ELEMENTS, "mode": _GPU_MODES},
+        remedy="lowbit.prepack lays a weight out for its device",
         run=run_cuda,
     )
 )
@@ -309,8 +310,8 @@ def weight_only_linear(
 
     Differentiable in x, bias, A and B, in reverse mode (NotImplementedError in forward mode); also
     under torch.func. Under autocast those four are cast as torch's linear casts its arguments.
-    Row i of y does not depend on the number of rows on native CPU kernels, nor on native CUDA
-    kernels in other modes than "dense", bit for bit.
+    Row i of y does not depend on the number of rows on native CPU kernels, nor on CUDA and Triton
+    kernels in other modes than "dense" and without a low-rank pair, bit for bit.
     Raises TypeError or ValueError with one sentence on arguments that do not fit; nothing is
     written then.
     """

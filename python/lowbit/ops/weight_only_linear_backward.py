@@ -28,6 +28,7 @@ GRAD_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 INPUTS = f"Tensor grad, {SCHEMA}, int[] format"
 # Rows of the weight that the reference dequantizes at a time: bounds the memory.
 _ROWS = 512
+# Both backends have the kernels of the ops that this takes, but for fragments only CUDA unpacks.
 _GPU_LAYOUTS = (LAYOUTS[CANONICAL], LAYOUTS[FRAGMENTS])
 
 
@@ -91,12 +92,11 @@ OP.add_kernel(
         "measured on Intel Xeon (AVX-512)",
     )
 )
-# The op dequantize_weight is the kernel; with either of these it is the fastest one that there is.
-for _backend in ("cuda", "triton"):
+for _backend, _layouts in (("cuda", _GPU_LAYOUTS), ("triton", _GPU_LAYOUTS[:1])):
     OP.add_kernel(
         registry.Kernel(
             _backend,
-            {"dtype": GRAD_DTYPES, **EVERY_WEIGHT, "layout": _GPU_LAYOUTS},
+            {"dtype": GRAD_DTYPES, **EVERY_WEIGHT, "layout": _layouts},
             "modelled, compiled",
             run=run_on_gpu,
         )

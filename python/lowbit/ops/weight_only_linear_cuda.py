@@ -20,27 +20,36 @@ registry.LIBRARY.define(
 _multiply = torch.ops.lowbit._fragment_linear.default
 _UNIT = 32  # columns
 _ALIGNED = 8  # elements: 16 bytes
-# Rows of x in one call of the kernel, which bounds its float32 sums.
-_ROWS = 512
+# Of the float32 sums of one call of the kernel, where there is one for each part of x.
+_SUM_BYTES = 64 << 20
 
 
 def multiply_fragments(x, tensors: Parts, permutation, bias, addend, fmt, numerics, out) -> None:
     """out [m, n] = x [m, k] @ weight.T + addend + bias for a weight in fragments."""
     tensors, fmt = _with_scales_of_rows(tensors, fmt)
+    tensors = *map(_aligned, tensors[:3]), *tensors[3:]
     operand = operand_dtype(numerics, x.dtype, tensors[3] is not None)
     weights = _summands(tensors, fmt) if operand == torch.float32 else [(tensors, fmt)]
-    for start in range(0, len(out), _ROWS):
-        rows = slice(start, start + _ROWS)
-        parts = _operand(x[rows], permutation, fmt, operand)
+    step = max(64, _SUM_BYTES // (12 * max(fmt.n, 1)) // 64 * 64)
+    for start in range(0, len(out), step):
+        rows = slice(start, start + step)
+        parts = small = _operand(x[rows], permutation, fmt, operand)
+        if len(weights) > 1:  # the small part of an entry may be 0, and 0 * inf is NaN
+            finite = torch.where(torch.isfinite(x[rows]), x[rows], 0.0)
+            small = _operand(finite, permutation, fmt, operand)
         total, result = None if addend is None else addend[rows], out[rows]
         for number, (weight, weight_fmt) in enumerate(weights, 1):
             last = number == len(weights)
             # What the summands of a weight add up to stays in float32.
             target = result if last else torch.empty_like(result, dtype=torch.float32)
-            _multiply(
-                parts, *weight, bias if last else None, total, weight_fmt, numerics != DENSE, target
-            )
+            given, extra = (parts, bias) if last else (small, None)
+            _multiply(given, *weight, extra, total, weight_fmt, numerics != DENSE, target)
             total = target
+
+
+def _aligned(values: torch.Tensor | None) -> torch.Tensor | None:
+    """The same on 16 bytes, as the kernel's copies need; memory of torch's begins there."""
+    return values if values is None or values.data_ptr() % 16 == 0 else values.clone()
 
 
 def _operand(x, permutation, fmt: WeightFormat, operand: torch.dtype) -> torch.Tensor:
@@ -113,4 +122,4 @@ def _on_units(x: torch.Tensor, fmt: WeightFormat) -> torch.Tensor:
     aligned = x.stride(2) == 1 and x.stride(1) % _ALIGNED == 0 and x.stride(1) >= k
     if aligned and x.data_ptr() % 16 == 0:
         return x
-    return torch.nn.functional.pad(x, (0, -k % _ALIGNED))[..., :k]
+    return x.new_empty(parts, m, k + -k % _ALIGNED)[..., :k].copy_(x)

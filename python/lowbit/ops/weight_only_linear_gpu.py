@@ -5,7 +5,6 @@ import torch
 from lowbit.formats.matmul import low_rank_term
 from lowbit.formats.numerics import DENSE, EXACT, operand_dtype, round_operand
 from lowbit.ops.dense_chunks import LIBRARY_ROWS, multiply_chunks
-from lowbit.ops.unpack_weight import unpack_parts
 from lowbit.ops.weight_only_linear_cuda import multiply_fragments
 
 # What the CUDA kernel has instances for.
@@ -22,30 +21,29 @@ def multiply_by_cuda(a, out: torch.Tensor) -> None:
 
 
 def multiply_by_triton(a, out: torch.Tensor) -> None:
-    """The same for a canonical weight; one in fragments is unpacked for the call."""
+    """The same for a canonical weight."""
     if _is_for_library(a):
         multiply_chunks(a.x, a[1:6], a.permutation, a.bias, a.format, out)
         return
     from lowbit.triton_kernels.weight_only_linear import weight_only_linear as launch
 
-    (qweight, scales, zeros, table, s0), fmt = unpack_parts(a[1:6], a.format)
-    operand = operand_dtype(a.numerics, a.x.dtype, table is not None)
+    operand = operand_dtype(a.numerics, a.x.dtype, a.table is not None)
     x = a.x if a.numerics in (EXACT, DENSE) else a.x.to(operand)
     launch(
         x if x.stride(1) == 1 else x.contiguous(),
-        qweight,
-        scales,
-        zeros,
-        None if table is None else round_operand(table, a.numerics),
-        s0,
+        a.qweight,
+        a.scales,
+        a.zeros,
+        None if a.table is None else round_operand(a.table, a.numerics),
+        a.s0,
         a.permutation,
         None if a.bias is None else a.bias.contiguous(),
         _low_rank_addend(a),
         out,
-        bits=fmt.bits,
-        block_n=fmt.block_n,
-        block_k=fmt.block_k,
-        zero_kind=fmt.zero_kind,
+        bits=a.format.bits,
+        block_n=a.format.block_n,
+        block_k=a.format.block_k,
+        zero_kind=a.format.zero_kind,
         operand=operand,
         may_round=a.numerics == DENSE,
     )
