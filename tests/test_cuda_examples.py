@@ -4,10 +4,12 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import product
 
 import pytest
 import torch
 
+from tests.ahead import ahead, result
 from tests.build_cache import EXAMPLES
 from tests.cuda_build import build_examples
 from tests.example_cases import GEMMS, ExampleCases
@@ -42,6 +44,7 @@ def gemm(request) -> str:
     return request.param
 
 
+@ahead(builder.build_examples)
 class TestOnTheHostModel(ExampleCases):
     """The same as on a GPU (tests/gpu/test_cuda_examples.py)."""
 
@@ -61,6 +64,7 @@ for op in sys.argv[2:]:
 
 
 @pytest.mark.slow
+@pytest.mark.every_time
 @pytest.mark.parametrize("arch", ["80", "90a"])
 def test_library_for_gpus(arch):
     """It holds code of its architecture, and a torch without CUDA registers its ops."""
@@ -80,10 +84,19 @@ def test_library_for_gpus(arch):
 # ---- bounds, order and seeded mistakes, in programs without torch ----
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-@pytest.mark.parametrize("flavour", compiler.FLAVOURS)
+def run_random_cases(flavour: str, program: str) -> subprocess.CompletedProcess:
+    return run(builder.build_program(program, flavour), 1, SEEDS[flavour])
+
+
+RANDOM_CASES = [
+    pytest.param(*each, marks=ahead(run_random_cases, *each))
+    for each in product(compiler.FLAVOURS, PROGRAMS)
+]
+
+
+@pytest.mark.parametrize(("flavour", "program"), RANDOM_CASES)
 def test_random_cases(flavour, program):
-    done = run(builder.build_program(program, flavour), 1, SEEDS[flavour])
+    done = result(run_random_cases, flavour, program)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
