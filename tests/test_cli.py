@@ -72,11 +72,12 @@ def test_info_survives_whatever_is_broken(capsys, monkeypatch):
 
 
 def test_support_prints_a_line_for_each_capability_row(capsys):
+    """But for the reference, which covers all."""
     code, out, _ = run(capsys, "support")
     lines = out.splitlines()
     assert code == 0 and len({line.count("|") for line in lines}) == 1
     rows = [row for op in registry.OPS.values() for row in op.rows]
-    shown = [row for row in rows if registry.BACKENDS[row.backend].rank >= 0]
+    shown = [row for row in rows if registry.BACKENDS[row.backend].rank > 0]
     assert len(lines) == len(shown) + 2
     assert out.strip() == report.support_table()
 
@@ -99,6 +100,18 @@ def test_explain_takes_format_and_device(capsys):
     argv += ["--mode", "bf16", "--device", "cuda"]
     code, out, _ = run(capsys, "explain", "weight_only_linear", *argv)
     assert code == 0 and "device=cuda, dtype=bfloat16, element=table4, zeros=none" in out
+
+
+@pytest.mark.parametrize("layout", ["panels", "canonical", "fragments"])
+def test_explain_takes_the_layout(capsys, layout):
+    """Of the module on the device, panels on the CPU, where nothing else is asked for."""
+    argv = ["weight_only_linear", "--n", "16", "--k", "64", "--device", "cpu"]
+    _, out, _ = run(capsys, "explain", *argv, "--layout", layout)
+    assert f"layout={layout}," in out
+    refused = "layout fragments is not among canonical, panels; call lowbit.prepack"
+    assert (refused in out) == (layout == "fragments")
+    _, out, _ = run(capsys, "explain", *argv)
+    assert "layout=panels," in out or not native.load("_ops_cpu").loaded
 
 
 @pytest.mark.parametrize(
@@ -209,6 +222,10 @@ def test_check_reports_a_wrong_result(capsys, monkeypatch):
             "--mode must be left out with weight_only_linear_backward, which has no mode, got fp16",
         ),
         ("explain weight_only_linear --table nf4 --bits 3", "--table must go with --bits 4"),
+        (
+            "explain dequantize_weight --layout panels",
+            "--layout must go with weight_only_linear or",
+        ),
         ("", "the following arguments are required: COMMAND"),
     ],
 )

@@ -16,7 +16,7 @@ from tests.example_cases import GEMMS, ExampleCases
 from tests.facts.cubins import ARCHS
 from tests.facts.sass import find_cuobjdump, missing_tools
 from tests.host_sim import builder, compiler
-from tests.host_sim.runner import run
+from tests.host_sim.runner import run, run_seeds
 
 pytestmark = pytest.mark.skipif(
     compiler.find_compiler() is None, reason="no C++ compiler is installed"
@@ -84,19 +84,14 @@ def test_library_for_gpus(arch):
 # ---- bounds, order and seeded mistakes, in programs without torch ----
 
 
-def run_random_cases(flavour: str, program: str) -> subprocess.CompletedProcess:
-    return run(builder.build_program(program, flavour), 1, SEEDS[flavour])
+RUNS = [(run_seeds, p, flavour, SEEDS[flavour]) for p, flavour in product(PROGRAMS, SEEDS)]
 
 
-RANDOM_CASES = [
-    pytest.param(*each, marks=ahead(run_random_cases, *each))
-    for each in product(compiler.FLAVOURS, PROGRAMS)
-]
-
-
-@pytest.mark.parametrize(("flavour", "program"), RANDOM_CASES)
-def test_random_cases(flavour, program):
-    done = result(run_random_cases, flavour, program)
+@pytest.mark.parametrize(
+    "run", [pytest.param(r, marks=ahead(*r), id=f"{r[2]}-{r[1]}") for r in RUNS]
+)
+def test_random_cases(run):
+    done = result(*run)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

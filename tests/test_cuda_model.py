@@ -1,7 +1,6 @@
 """The CUDA texts on the host model: values against the reference, bounds, and seeded mistakes."""
 
 import re
-import shutil
 import subprocess
 import sys
 
@@ -13,8 +12,7 @@ from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_DTYPES, ZERO_KINDS
 from lowbit.formats.weights import QuantizedWeight
 from lowbit.ops.dequantize_weight import OUT_DTYPES
 from tests.ahead import ahead, result
-from tests.build_cache import CSRC
-from tests.host_sim import backend, builder, compiler, runner
+from tests.host_sim import backend, builder, compiler, mistakes, runner
 from tests.weight_cases import assert_same_bits, random_weight
 
 pytestmark = [
@@ -160,15 +158,15 @@ def test_lowbit_check_refuses_another_library(tmp_path):
 SEEDS = {"plain": 400, "asan": 60, "tsan": 8}
 
 
-def run_random_cases(flavour: str) -> subprocess.CompletedProcess:
-    return runner.run(builder.build_program("check_dequantize_weight", flavour), 1, SEEDS[flavour])
+RUNS = {
+    flavour: (runner.run_seeds, "check_dequantize_weight", flavour, SEEDS[flavour])
+    for flavour in SEEDS
+}
 
 
-@pytest.mark.parametrize(
-    "flavour", [pytest.param(f, marks=ahead(run_random_cases, f)) for f in compiler.FLAVOURS]
-)
-def test_random_cases(flavour):
-    done = result(run_random_cases, flavour)
+@pytest.mark.parametrize("run", [pytest.param(r, marks=ahead(*r), id=f) for f, r in RUNS.items()])
+def test_random_cases(run):
+    done = result(*run)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -213,16 +211,6 @@ MISTAKES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_seeded_mistake_is_caught(mistake, tmp_path):
-    name, text, changed, bits, flavour, words = MISTAKES[mistake]
-    shutil.copytree(CSRC, tmp_path / "csrc", ignore=shutil.ignore_patterns("cpu"))
-    file = tmp_path / "csrc" / "cuda" / name
-    original = file.read_text()
-    assert original.count(text) == 1, "the text to change must stand there once"
-    file.write_text(original.replace(text, changed))
-    bits_only = (f"-DLOWBIT_CHECK_BITS={bits}",)
-    program = builder.build_program(
-        "check_dequantize_weight", flavour, tmp_path / "csrc", bits_only
-    )
-    done = runner.run(program, 1, 400)
-    assert done.returncode != 0
-    assert words in done.stdout + done.stderr
+    *change, bits, flavour, words = MISTAKES[mistake]
+    told = mistakes.what_is_said("check_dequantize_weight", change, bits, flavour, 400, tmp_path)
+    assert words in told

@@ -70,9 +70,9 @@ def test_every_kernel_is_called():
         ("examples/cuda/new.cu", "LOWBIT_KERNEL(128) new_kernel() {}", "new_kernel on example"),
         ("triton_kernels/new.py", "_new_kernel[grid,](x)", "_new_kernel on triton"),
         (
-            "csrc/cuda/b.cuh",
-            "LOWBIT_KERNEL(64)\nweight_only_linear_backward_kernel(int p) {}",
-            "weight_only_linear_backward_kernel on cuda",
+            "triton_kernels/b.py",
+            "_prepack_weight_kernel[grid,](x)",
+            "_prepack_weight_kernel on triton",
         ),
     ],
 )
@@ -96,7 +96,8 @@ def linear_kernels(monkeypatch):
 
 def test_a_new_row_of_the_registry_is_called_checked_and_timed(linear_kernels):
     new = [(LINEAR, "cuda"), (LINEAR, "triton")]
-    assert set(new) <= set(listed()) and measure.ops() == [LINEAR, DEQUANTIZE]
+    assert set(new) <= set(listed())
+    assert measure.ops()[0] == LINEAR and DEQUANTIZE in measure.ops()
     called = [launch for launch in launches.on_gpu() if launch.op == LINEAR]
     assert [(launch.op, launch.backend) for launch in called] == sorted(new * 4)
     assert [tally.op for tally in every_case.share(listed(), "no such", 1, 0)].count(LINEAR) == 2

@@ -448,8 +448,8 @@ def test_the_check_catches(bug, monkeypatch):
 def test_the_fastest_layout_is_that_of_kernels_that_run_here(monkeypatch):
     linear = registry.OPS[OP]
     rows = [Kernel("reference", {}, "the definition")]
-    rows.insert(0, Kernel("triton", {"layout": ("canonical",)}, "test"))
-    rows.insert(0, Kernel("cpu", {"layout": ("canonical", "panels")}, "test"))
+    rows.insert(0, Kernel("triton", {"layout": ("canonical", "fragments")}, "test"))
+    rows.insert(0, Kernel("cpu", {"layout": ("panels", "canonical")}, "test"))
     fragments = {"layout": ("fragments",), "element": ("uint4",), "zeros": ("none", "code")}
     rows.insert(0, Kernel("cuda", fragments, "test"))
     monkeypatch.setattr(linear, "rows", rows)

@@ -10,25 +10,6 @@ inline constexpr int kRows = 8;
 
 // ---- the order of columns in a word ----
 
-template <int kWidth, int kHigh, int kLow>
-constexpr uint32_t low_index_mask() {
-  uint32_t mask = 0;
-  for (int index = 0; index < 32 / kWidth; ++index) {
-    const bool chosen = !(index >> kHigh & 1) && (index >> kLow & 1);
-    if (chosen) mask |= ((1u << kWidth) - 1) << (index * kWidth);
-  }
-  return mask;
-}
-
-// Moves each column of the word from its index to that with the bits kHigh and kLow exchanged.
-template <int kWidth, int kHigh, int kLow>
-LOWBIT_INLINE uint32_t swap_index_bits(uint32_t word) {
-  constexpr int kDistance = ((1 << kHigh) - (1 << kLow)) * kWidth;
-  constexpr uint32_t kMask = low_index_mask<kWidth, kHigh, kLow>();
-  const uint32_t moved = (word >> kDistance ^ word) & kMask;
-  return word ^ moved ^ moved << kDistance;
-}
-
 // Index 4 * f + i -> i * fields + f: the two low bits of the index become its high bits.
 template <int kWidth>
 LOWBIT_INLINE uint32_t to_panel_order(uint32_t word) {

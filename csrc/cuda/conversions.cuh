@@ -1,6 +1,8 @@
 // Arithmetic that is never fused, and conversions between number formats: nvcc body and host body.
 #pragma once
 
+#include <cmath>
+
 #include "platform.cuh"
 
 namespace lowbit::cuda {
@@ -10,6 +12,7 @@ namespace lowbit::cuda {
 LOWBIT_DEVICE float mul_rn(float a, float b) { return a * b; }
 LOWBIT_DEVICE float add_rn(float a, float b) { return a + b; }
 LOWBIT_DEVICE float sub_rn(float a, float b) { return a - b; }
+LOWBIT_DEVICE float fma_rn(float a, float b, float c) { return std::fma(a, b, c); }
 
 LOWBIT_DEVICE float bits_to_float(uint32_t bits) {
   float value;
@@ -58,6 +61,8 @@ LOWBIT_DEVICE uint32_t floats_to_bfloat16x2(float low, float high) {
 LOWBIT_DEVICE float mul_rn(float a, float b) { return __fmul_rn(a, b); }
 LOWBIT_DEVICE float add_rn(float a, float b) { return __fadd_rn(a, b); }
 LOWBIT_DEVICE float sub_rn(float a, float b) { return __fsub_rn(a, b); }
+// a * b + c, rounded once.
+LOWBIT_DEVICE float fma_rn(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 
 LOWBIT_DEVICE float bits_to_float(uint32_t bits) { return __uint_as_float(bits); }
 LOWBIT_DEVICE uint32_t float_to_bits(float value) { return __float_as_uint(value); }

@@ -14,6 +14,7 @@
 #include "ptx/mbarrier.cuh"
 #include "ptx/memory_order.cuh"
 #include "ptx/mma.cuh"
+#include "ptx/packed_halves.cuh"
 #include "ptx/position.cuh"
 #include "ptx/proxy_fence.cuh"
 #include "ptx/register_budget.cuh"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 from lowbit.backends import BACKENDS
@@ -19,6 +19,8 @@ class Kernel:
     # What the device's users should have a kernel for, in the manner of `covers`: who asks for
     # anything else is not warned of a slower path.
     made_for: Mapping[str, Container] = dataclasses.field(default_factory=dict)
+    # The kernel where it is called from Python; the others are registered by a compiled library.
+    run: Callable | None = None
 
     def decline(self, problem: Any) -> str | None:
         """Why the row does not cover the problem; None if it does."""
@@ -81,7 +83,8 @@ def _outside(ranges: Mapping[str, Container], problem: Any) -> str | None:
     for field, values in ranges.items():
         value = getattr(problem, field)
         if value not in values:
-            return f"{field} {show(value)} is not among {show(values)}"
+            remedy = "; call lowbit.prepack" if field == "layout" else ""
+            return f"{field} {show(value)} is not among {show(values)}{remedy}"
     return None
 
 

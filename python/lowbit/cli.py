@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
@@ -23,13 +24,14 @@ from lowbit.bench import (
     sweep,
 )
 from lowbit.bench.arguments import Parser, UsageError
-from lowbit.bench.cases import Case
+from lowbit.bench.cases import BACKWARD, LINEAR, Case
 from lowbit.bench.weight_specs import WeightSpec
 from lowbit.errors import dtype_name
 from lowbit.formats.numerics import MODES, default_mode
 from lowbit.formats.quantize import quantize_weight
 from lowbit.formats.tables import TABLE_NAMES
-from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_KINDS
+from lowbit.formats.weight_format import LAYOUTS, SCALE_DTYPES, ZERO_KINDS
+from lowbit.ops.weight_only_linear import fastest_layout
 
 _SCALES = {dtype_name(dtype): dtype for dtype in SCALE_DTYPES}
 _EXAMPLES = """\
@@ -116,6 +118,9 @@ def _add_explain(commands) -> None:
     )
     command.add_argument("--scales", choices=_SCALES, default="float16", help="dtype of scales")
     command.add_argument("--table", choices=TABLE_NAMES, default="", help="element table, 4 bits")
+    command.add_argument(
+        "--layout", choices=LAYOUTS, help="default: the one that a module holds on the device"
+    )
     command.set_defaults(run=_run_explain)
 
 
@@ -124,6 +129,9 @@ def _run_explain(args) -> int:
         raise UsageError(f"--table must go with --bits 4, got --bits {args.bits}")
     arguments.require_axis(args.op, "rows", "--m", args.m)
     arguments.require_axis(args.op, "mode", "--mode", args.mode)
+    has_layout = args.op in (LINEAR, BACKWARD)
+    if args.layout and not has_layout:
+        raise UsageError(f"--layout must go with {LINEAR} or {BACKWARD}, got {args.op}")
     spec = WeightSpec(
         n=args.n,
         k=args.k,
@@ -138,7 +146,12 @@ def _run_explain(args) -> int:
     mode = args.mode or default_mode(args.device, args.dtype)
     problem = op.problem(*Case(args.op, spec, (rows,), args.dtype, mode).make())
     # The tensors are on the CPU; rows are matched with the device that was asked for.
-    print(op.choose(problem._replace(device=torch.device(args.device))))
+    device = torch.device(args.device)
+    problem = problem._replace(device=device)
+    if has_layout:
+        layout = args.layout or fastest_layout(device, dataclasses.replace(spec, n=1).make(0))
+        problem = problem._replace(layout=layout)
+    print(op.choose(problem))
     return 0
 
 

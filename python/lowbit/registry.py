@@ -127,6 +127,8 @@ class Op:
         internal = f"{self.name}__{row.backend}"
         LIBRARY.define(f"{internal}({self._with_outputs()}) -> ()")
         LIBRARY.impl(internal, _nothing, "Meta")
+        if row.run is not None:
+            LIBRARY.impl(internal, row.run, BACKENDS[row.backend].device.upper())
         self._kernels[row.backend] = getattr(torch.ops.lowbit, internal).default
         self.rows.append(row)
         self.rows.sort(key=lambda r: BACKENDS[r.backend].rank, reverse=True)

@@ -15,8 +15,8 @@ NOTHING = "arithmetic alone"
 
 # Instructions that an intrinsic becomes; what stands in asm is the wrapper's in any case.
 _OWN = re.compile(
-    r"(bar|barrier|shfl|vote|redux|atom|trap|(mul|add|sub)\.rn|st\.global\.v4)\b"
-    r"|ld\.(global\.nc|global\.v4|shared)\b"
+    r"(bar|barrier|shfl|vote|redux|atom|trap|(mul|add|sub)\.rn|st\.global\.v[24])\b"
+    r"|ld\.(global\.nc|global\.v[24]|shared)\b"
     r"|mov\.\w+ [\w%]+, %(tid|ntid|ctaid|nctaid)\."
 )
 _REGISTER = re.compile(r"%(?:tmp|(?:r|rd|rs|f|fd|h|p)\d+)\b")
@@ -25,7 +25,7 @@ _COPY = re.compile(r"(?:mov|cvta?|setp\.ne|selp)\S*\s+(%\w+), (?:1, 0, )?(%\w+)(
 _CONSTANT = re.compile(r"mov\.\w+ (%\w+), (-?\d+)$")
 _PARAMETER = re.compile(r"ld\.param\.\w+\s+(%\w+), \[\w+_param_(\d+)\]$")
 _LOAD = re.compile(r"ld\.global\.(?:[uf]|b)\w+\s+(%\w+), \[(%\w+)(?:\+(\d+))?\]$")
-_STORE = re.compile(r"st\.global\.(?!v4)\w+\s+\[(%\w+)(?:\+(\d+))?\], (%\w+)$")
+_STORE = re.compile(r"st\.global\.(?!v[24])\w+\s+\[(%\w+)(?:\+(\d+))?\], (%\w+)$")
 
 
 def kernels(text: str) -> Iterator[tuple[str, str]]:

@@ -37,6 +37,39 @@ LOWBIT_KERNEL(256) arithmetic(const uint32_t* in, uint32_t* out) {
   out[3 * at + 2] = float_to_bits(add_rn(a, b));
 }
 
+LOWBIT_KERNEL(256) fused(const uint32_t* in, uint32_t* out) {
+  const uint32_t at = block_index() * 256 + thread_index();
+  out[at] = float_to_bits(
+      fma_rn(bits_to_float(in[at]), bits_to_float(in[at ^ 1]), bits_to_float(in[at ^ 2])));
+}
+
+// Two halves of any bits in a word; their exponents are alike where c is a neighbour's product.
+LOWBIT_KERNEL(256) packed_halves(const uint32_t* in, uint32_t* out) {
+  const uint32_t at = block_index() * 256 + thread_index();
+  out[2 * at] = fma_float16x2(in[at], in[at ^ 1], in[at ^ 2]);
+  out[2 * at + 1] = fma_bfloat16x2(in[at], in[at ^ 1], in[at ^ 2]);
+}
+
+// Random halves, half of them of float16's usual exponents and half of bfloat16's, so that sums and
+// products of three are often finite, and often ties.
+inline Words pairs_of_halves() {
+  RandomWords random("pairs of halves");
+  Words words;
+  while (words.size() < 1024) words.push_back(random.word());
+  while (words.size() < 4096) {
+    const bool wide = words.size() % 8 < 4;
+    uint32_t word = 0;
+    for (uint32_t half = 0; half < 2; ++half) {
+      const uint32_t exponent = wide ? 120 + random.below(15) : 10 + random.below(10);
+      const uint32_t kept = random.below(2) ? 0xffffu : 0xfff0u;
+      const uint32_t mantissa = random.word() & (wide ? 0x807fu : 0x83ffu) & kept;
+      word |= (mantissa | exponent << (wide ? 7 : 10)) << 16 * half;
+    }
+    words.push_back(word);
+  }
+  return words;
+}
+
 // Floats of any bits, then magnitudes that halves have, ties between two of them, subnormals.
 inline Words floats_near_halves() {
   RandomWords random("floats");
@@ -64,6 +97,9 @@ inline void add_number_cases(Cases& cases) {
            floats_to_halves);
   add_case(cases, "arithmetic", kSm80, kSameFloats, {16, 256}, floats_near_halves(), 12288,
            arithmetic);
+  add_case(cases, "fused", kSm80, kSameFloats, {16, 256}, floats_near_halves(), 4096, fused);
+  add_case(cases, "packed_halves", kSm80, kSameBits, {16, 256}, pairs_of_halves(), 8192,
+           packed_halves);
 }
 
 }  // namespace lowbit::cuda::conformance

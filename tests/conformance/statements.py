@@ -16,7 +16,7 @@ from tests.host_sim.compiler import find_compiler
 MEMORY = {"cp", "bar", "barrier", "ldmatrix", "stmatrix", "mbarrier", "ld", "st", "atom", "red",
           "fence", "wgmma", "prefetch"}  # fmt: skip
 THREADS = {"mma", "elect", "setmaxnreg", "mapa", "mov", "selp", "setp"}
-VALUES = {"lop3", "prmt", "cvt"}
+VALUES = {"lop3", "prmt", "cvt", "fma"}
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,13 @@ LOWBIT_KERNEL(64) constant_loads(const uint32_t* in, uint32_t* out) {
   out[4 * t + 3] = float_to_bits(load_constant(reinterpret_cast<const float*>(in) + 63 - t));
 }
 
+LOWBIT_KERNEL(64) pair_loads(const uint32_t* in, uint32_t* out) {
+  uint32_t words[2];
+  load_8_bytes(words, in + 2 * thread_index());
+  const uint32_t turned[2] = {words[1], words[0]};
+  store_8_bytes(out + 2 * (63 - thread_index()), turned);
+}
+
 LOWBIT_KERNEL(64) wide_loads(const uint32_t* in, uint32_t* out) {
   uint32_t words[4];
   load_16_bytes(words, in + 4 * thread_index());
@@ -134,6 +141,7 @@ inline void add_word_cases(Cases& cases) {
   add_case(cases, "permute_bytes", kSm80, kSameBits, {1, 256}, selectors, 256, permute_selectors);
   add_case(cases, "position", kSm80, {3, 64, 0, 1, 2, 2}, 1, 8 * 64 * 12, positions);
   add_case(cases, "load_constant", kSm80, {1, 64}, 64, 256, constant_loads);
+  add_case(cases, "load_store_8_bytes", kSm80, {1, 64}, 128, 128, pair_loads);
   add_case(cases, "load_store_16_bytes", kSm80, {1, 64}, 256, 256, wide_loads);
   add_case(cases, "atomics", kSm80, {4, 64}, 256, 260, atomics);
   add_case(cases, "shared_atomics", kSm80, {1, 64}, 64, 5, shared_atomics);

@@ -13,6 +13,7 @@ namespace ptx = lowbit::cuda;
 WRAPPER(mul_rn, (float* out, float a, float b), *out = ptx::mul_rn(a, b))
 WRAPPER(add_rn, (float* out, float a, float b), *out = ptx::add_rn(a, b))
 WRAPPER(sub_rn, (float* out, float a, float b), *out = ptx::sub_rn(a, b))
+WRAPPER(fma_rn, (float* out, float a, float b, float c), *out = ptx::fma_rn(a, b, c))
 WRAPPER(bits_to_float, (float* out, uint32_t bits), *out = ptx::bits_to_float(bits))
 WRAPPER(float_to_bits, (uint32_t* out, float value), *out = ptx::float_to_bits(value))
 WRAPPER(float16_to_float, (float* out, uint16_t bits), *out = ptx::float16_to_float(bits))
@@ -93,7 +94,10 @@ WRAPPER(load_constant, (uint32_t* out, const uint32_t* g), *out = ptx::load_cons
 WRAPPER(load_constant_uint8, (uint32_t* out, const uint8_t* g), *out = ptx::load_constant(g))
 WRAPPER(load_constant_uint16, (uint32_t* out, const uint16_t* g), *out = ptx::load_constant(g))
 WRAPPER(load_constant_float, (float* out, const float* g), *out = ptx::load_constant(g))
+LOAD(load_8_bytes, 2)
 LOAD(load_16_bytes, 4)
+WRAPPER(store_8_bytes, (void* g, const uint32_t* in), const uint32_t words[2] = {in[0], in[1]};
+        ptx::store_8_bytes(g, words))
 STORE(store_16_bytes)
 WRAPPER(load_acquire, (uint32_t* out, const uint32_t* g), *out = ptx::load_acquire(g))
 WRAPPER(store_release, (uint32_t* g, uint32_t value), ptx::store_release(g, value))
@@ -115,6 +119,12 @@ MMA(mma_float16, float)
 MMA(mma_bfloat16, float)
 MMA(mma_int8, int32_t)
 MMA(mma_float8_e4m3, float)
+
+// ---- packed_halves.cuh ----
+WRAPPER(fma_float16x2, (uint32_t* out, uint32_t a, uint32_t b, uint32_t c),
+        *out = ptx::fma_float16x2(a, b, c))
+WRAPPER(fma_bfloat16x2, (uint32_t* out, uint32_t a, uint32_t b, uint32_t c),
+        *out = ptx::fma_bfloat16x2(a, b, c))
 
 // ---- position.cuh ----
 WRAPPER(thread_index, (uint32_t* out), *out = ptx::thread_index())

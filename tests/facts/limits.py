@@ -47,6 +47,46 @@ _DEQUANTIZE_WEIGHT = Work(
     operations={"instructions": 265 * _N * _K / 16 / 32},
 )
 
+_SIDE = 8192
+
+
+def _relayout_work(instructions: int) -> Work:
+    """Those for a thread's 128 codes of 4 bits were counted in the binary of 9.0."""
+    return Work(
+        f"{_SIDE}x{_SIDE}, 4 bits",
+        bytes=2 * _SIDE**2 * 4 / 8,
+        operations={"instructions": instructions * _SIDE**2 / 128 / 32},
+    )
+
+
+def _relayout() -> Iterator[Entry]:
+    """A thread holds one plane of its tile and asks for all its words before it needs one: 16 words
+    a thread, of which a multiprocessor of 9.0 has 65 KB on their way with 8 blocks; at 700 ns of
+    latency a third of that is what its share of the memory takes. 8 bits have 32 words.
+    """
+    unpack = Entry(
+        source="csrc/cuda/prepack_weight.cu",
+        kernel="unpack_weight_kernel<[1-7]>",
+        instances=7,
+        threads=128,
+        registers=64,
+        blocks=8,
+        requires=("LDG.128", "STG"),
+        forbids=("MUFU",),  # it starts a division
+        work=_relayout_work(430),
+    )
+    pack = replace(
+        unpack,
+        kernel="prepack_weight_kernel<[1-7]>",
+        requires=("LDG", "STG.128"),
+        work=_relayout_work(490),
+    )
+    yield unpack
+    yield pack
+    for entry in (unpack, pack):
+        kernel = entry.kernel.replace("[1-7]", "8")
+        yield replace(entry, kernel=kernel, instances=1, registers=96, blocks=5)
+
 
 _GEMM = 4096
 
@@ -98,6 +138,63 @@ def _tiled_gemm() -> Iterator[Entry]:
         )
 
 
+# Codes, float16 scales and uint8 zeros of groups of 128; 16 rows of x, read by 128 blocks. 2.1
+# instructions a weight: docs/performance.md.
+_LINEAR = 8192
+_WEIGHT_ONLY_LINEAR = Work(
+    f"{_LINEAR}^2, 4 bits g128, M=16",
+    bytes=_LINEAR**2 * (4 / 8 + 3 / 128) + 4 * 16 * _LINEAR,
+    operations={"instructions": 2.1 * _LINEAR**2 / 32, "f16": 2 * 16 * _LINEAR**2},
+)
+
+
+def _weight_only_linear() -> Iterator[Entry]:
+    """The loop over units of 32 columns: for each lane 32 weights become numbers, in 36
+    instructions for 4-bit codes in float16 (two of three bits and three of two planes more), and
+    with those that load, count and branch they serve 12 MMA in the small tile, 48 in the large.
+    """
+    small = Entry(
+        source="csrc/cuda/weight_only_linear.cu",
+        kernel="weight_only_linear_kernel<*>",
+        instances=1,
+        threads=256,
+        registers=128,  # two blocks of a multiprocessor
+        blocks=2,
+        requires=("HMMA", "LDSM", "LDGSTS", "LOP3", "STG"),
+        per_mma=6,
+        work=_WEIGHT_ONLY_LINEAR,
+    )
+    large = replace(small, registers=255, blocks=1)
+    # (bits, table, 1 float16 or 2 bfloat16): instructions for each MMA in small and large tiles
+    loops = {
+        (2, "false", 1): (6, 3.5),
+        (2, "false", 2): (7, 4),
+        (3, "false", 1): (10.5, 5),
+        (3, "false", 2): (10.5, 5),
+        (4, "false", 1): (6, 3.5),
+        (4, "false", 2): (7, 3.5),
+        (8, "false", 1): (6, 3.5),
+        (8, "false", 2): (10.5, 5),
+        (4, "true", 1): (13.5, 5.5),
+        (4, "true", 2): (13.5, 5.5),
+    }
+    for (bits, table, operand), (of_small, of_large) in loops.items():
+        name = f"weight_only_linear_kernel<{bits}, {table}, {operand}, "
+        yield replace(small, kernel=f"{name}16u>", per_mma=of_small)
+        large = replace(large, kernel=f"{name}64u>", per_mma=of_large)
+        yield replace(large, archs=tuple(arch for arch in ARCHS if arch != "120a"))
+        # An MMA takes twice as long there, so that more instructions hide behind it.
+        yield replace(large, archs=("120a",), per_mma=of_large + 0.5)
+    yield replace(
+        small,
+        kernel="weight_only_linear_sums_kernel",
+        registers=40,
+        blocks=6,
+        requires=("LDG", "STG"),
+        per_mma=None,
+    )
+
+
 ENTRIES = (
     Entry(
         source="csrc/cuda/dequantize_weight.cu",
@@ -112,6 +209,7 @@ ENTRIES = (
         forbids=("FFMA", "FFMA2", "MUFU"),
         work=_DEQUANTIZE_WEIGHT,
     ),
+    *_relayout(),
     Entry(
         source="examples/cuda/vector_scale.cu",
         kernel="vector_scale_kernel<*>",
@@ -124,6 +222,7 @@ ENTRIES = (
         requires=("LDG.128", "STG.128"),
         work=Work("2^26 bfloat16", bytes=2 * 2 * 2**26, operations={}),
     ),
+    *_weight_only_linear(),
     *_tiled_gemm(),
 )
 

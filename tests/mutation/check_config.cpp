@@ -120,6 +120,169 @@ void check_dequantize(Random& random) {
   require(says(describe(c), whole ? "16-byte" : "single-element"), "description of stores");
 }
 
+// Groups one after the other, each in units of 32 columns.
+int64_t count_units(const WeightFormat& f) {
+  int64_t units = 0;
+  for (int64_t group = 0; group < f.k; group += f.block_k) {
+    for (int64_t at = group; at < std::min(group + f.block_k, f.k); at += 32) ++units;
+  }
+  return units;
+}
+
+void check_relayout(Random& random) {
+  cuda::RelayoutProblem p{};
+  p.format.bits = static_cast<int32_t>(random.between(1, 8));
+  p.format.n = random.between(1, 300);
+  p.format.k = random.below(2) ? 128 * random.between(1, 20) : random.between(1, 3000);
+  p.format.block_k = random.below(2) ? 32 * random.between(1, 8) : random.between(1, 4000);
+  p.format.layout = WeightLayout::kFragments;
+  const auto address = [&] { return static_cast<uintptr_t>(random.below(3) ? 0 : 4) + 4096; };
+  p.packed_address = address();
+  p.rows_address = address();
+  const int64_t row = row_words(p.format.k, p.format.bits);
+  p.row_stride = random.below(2) ? row : row + random.below(4);
+
+  bool whole = true;  // the planes of the first rows, which have words of widths 4, 2, 1 or 8
+  for (int64_t r = 0; r < 2; ++r) {
+    int64_t word = r * p.row_stride;
+    for (int width : {8, 4, 2, 1}) {
+      if (!(p.format.bits & width)) continue;
+      whole = whole && (p.rows_address + 4 * word) % 16 == 0;
+      word += ceil_div(p.format.k * width, 32);
+    }
+  }
+  const int64_t units = count_units(p.format), runs = ceil_div(p.format.k, 32);
+  for (int64_t tiles : {units, runs}) {
+    const cuda::RelayoutConfig c =
+        tiles == units ? cuda::prepack_weight_config(p) : cuda::unpack_weight_config(p);
+    require(c.tiles == tiles, "tiles of a panel");
+    require(c.threads == 16 * 8, "a thread for each quad of a panel's tiles");
+    require(c.blocks == ceil_div(p.format.n, 64) * ceil_div(tiles, 8), "blocks");
+    require_divides(c.panel_blocks, ceil_div(tiles, 8), random);
+    require_divides(c.block_k, p.format.block_k, random);
+    require_divides(c.group_units, ceil_div(std::min(p.format.block_k, p.format.k), 32), random);
+    require(c.whole_lanes == (p.packed_address % 16 == 0), "whole lanes");
+    require(c.whole_rows == whole, "whole rows");
+    require(says(describe(c), c.whole_lanes ? "lanes in 16" : "lanes in 4"), "words on lanes");
+    require(says(describe(c), whole ? "up to 16" : "rows in 4"), "words on rows");
+  }
+}
+
+// ---- weight_only_linear ----
+
+cuda::LinearProblem random_linear_problem(Random& random) {
+  constexpr int kBits[] = {2, 3, 4, 8};
+  cuda::LinearProblem p{};
+  p.format.layout = WeightLayout::kFragments;
+  p.format.bits = kBits[random.below(4)];
+  p.format.n = random.between(1, random.below(2) ? 300 : 20000);
+  p.format.k = random.between(1, random.below(2) ? 300 : 20000);
+  p.format.block_n = 1;
+  p.format.block_k = random.below(3) ? 32 * random.between(1, 8) : random.between(1, 300);
+  p.parts = random.below(4) ? 1 : 3;
+  p.rows = p.parts * random.between(1, random.below(2) ? 20 : 300);
+  p.columns = p.format.k;
+  p.scale_bytes = int64_t{1} << random.below(3);
+  p.zero_bytes = random.below(2) ? 0 : int64_t{1} << random.below(3);
+  p.out_bytes = random.below(4) ? 2 : 4;
+  p.out_address = static_cast<uintptr_t>(2 * random.below(8));
+  p.any_rows = random.below(3) == 0;
+  p.multiprocessors = random.between(1, 200);
+  p.shared_bytes = (random.below(2) ? 99 : 227) << 10;
+  return p;
+}
+
+// The bytes of a ring of so many stages, written down once more.
+int64_t linear_shared_bytes(const cuda::LinearProblem& p, const cuda::LinearConfig& c,
+                            int64_t depth) {
+  const WeightFormat& f = p.format;
+  const int64_t stage_units = f.bits == 8 ? 2 : 4;
+  const int64_t group = (std::min(f.block_k, f.k) + 31) / 32;
+  int64_t most_groups = 0;  // in four units from any multiple of four on, for many of them
+  for (int64_t first = 0; first < 64 * stage_units; first += stage_units) {
+    const int64_t groups = (first + stage_units - 1) / group - first / group + 1;
+    most_groups = std::max(most_groups, groups);
+  }
+  const int64_t rows = p.rows <= 16 ? 16 : p.rows <= 32 ? 32 : 64;
+  const auto whole = [](int64_t bytes) { return (bytes + 127) / 128 * 128; };
+  require(c.stage_scales_bytes >= most_groups * 32 * (p.scale_bytes + p.zero_bytes) &&
+              c.stage_scales_bytes <= stage_units * 32 * (p.scale_bytes + p.zero_bytes),
+          "scales of a stage");
+  require(c.stage_x_bytes == rows * stage_units * 32 * 2, "x of a stage");
+  return whole(depth * 8 * stage_units * 32 * 32 * f.bits / 8) +
+         whole(depth * 8 * c.stage_scales_bytes) + depth * c.piece_warps * c.stage_x_bytes;
+}
+
+void check_cut(const cuda::LinearProblem& p, const cuda::LinearConfig& c) {
+  const WeightFormat& f = p.format;
+  require(c.row_warps * c.piece_warps == 8, "warps");
+  require(c.tile_m == (p.rows <= 16 ? 16 : 64), "rows of a tile of x");
+  require(c.tiles_m == (p.rows + c.tile_m - 1) / c.tile_m, "tiles of x");
+  require(c.tiles_n == (f.n + 32 * c.row_warps - 1) / (32 * c.row_warps), "tiles of the weight");
+  require(c.padded_n == (f.n + 63) / 64 * 64, "whole panels");
+  require(c.stages == (c.units + (f.bits == 8 ? 1 : 3)) / (f.bits == 8 ? 2 : 4), "stages");
+  require(c.whole_stores == (p.out_bytes == 2 && f.n % 4 == 0 && p.out_address % 8 == 0),
+          "whole stores");
+  require(c.adds_sums() == (c.splits > 1 || p.parts > 1 || !c.whole_stores), "second kernel");
+  const bool two = c.tile_m == 16 && c.blocks() > p.multiprocessors;
+  const int64_t room = two ? p.shared_bytes / 2 - 1024 : p.shared_bytes;
+  int64_t depth = 2;
+  while (depth < 6 && linear_shared_bytes(p, c, depth + 1) <= room) ++depth;
+  require(c.depth == depth, "stages of the ring");
+  require(c.shared_bytes == linear_shared_bytes(p, c, depth), "shared memory");
+  const int64_t rows = p.rows <= 16 ? 16 : p.rows <= 32 ? 32 : 64;
+  require(c.exchange_floats == (c.piece_warps - 1) * c.row_warps * rows * 32, "exchange of sums");
+  require(c.exchange_floats * 4 <= c.depth * c.piece_warps * c.stage_x_bytes, "room for sums");
+}
+
+void check_linear(Random& random) {
+  const cuda::LinearProblem p = random_linear_problem(random);
+  const cuda::LinearConfig c = cuda::weight_only_linear_config(p);
+  check_cut(p, c);
+  require(c.shared_bytes <= p.shared_bytes, "shared memory of the device");
+  require(says(describe(c), c.adds_sums() ? "second kernel" : "at once"), "description of sums");
+  require(c.splits == 1 || c.stages / (c.piece_warps * c.splits) >= 2, "stages of a piece");
+  cuda::LinearProblem seen = p;
+  if (p.any_rows) {
+    require(c.row_warps >= 4, "cut of both tiles");
+    seen.rows = p.rows == 1 ? 64 : 1;
+    const cuda::LinearConfig other = cuda::weight_only_linear_config(seen);
+    require(other.row_warps == c.row_warps && other.splits == c.splits, "order for any rows");
+    seen.rows = 1;
+  }
+  const int64_t of_choice = cuda::linear_cost(cuda::cut_linear(seen, c.row_warps, c.splits), seen);
+  for (uint32_t row_warps : {1, 2, 4, 8}) {
+    if (row_warps < 4 && (p.any_rows || p.rows > 16)) continue;
+    for (int64_t splits : {1, 2, 4, 8, 16, 32}) {
+      const cuda::LinearConfig cut = cuda::cut_linear(seen, row_warps, splits);
+      if (splits > 1 && cut.stages / (cut.piece_warps * splits) < 2) continue;
+      cuda::LinearProblem largest = p;
+      if (p.any_rows) largest.rows = 64;
+      const int64_t bytes = cuda::cut_linear(largest, row_warps, splits).shared_bytes;
+      if (bytes > p.shared_bytes) continue;
+      require(cuda::linear_cost(cut, seen) >= of_choice, "cheapest cut");
+    }
+  }
+}
+
+// What a few products are known to take: of weights that fill the GPU, one launch; of a low one,
+// for which blocks share K, two; of many rows of x, weights side by side.
+void check_known_cuts(Random&) {
+  cuda::LinearProblem p{};
+  p.format = {4, 8192, 8192, 1, 128, ZeroKind::kCode, WeightLayout::kFragments};
+  p.rows = p.parts = 1;
+  p.columns = 8192;
+  p.scale_bytes = 2, p.zero_bytes = 1, p.out_bytes = 2;
+  p.multiprocessors = 132, p.shared_bytes = 227 << 10;
+  const cuda::LinearConfig one = cuda::weight_only_linear_config(p);
+  require(one.splits == 1 && one.blocks() >= 128, "one row fills the GPU");
+  p.rows = 64;
+  require(cuda::weight_only_linear_config(p).row_warps == 8, "many rows share x");
+  p.rows = 1, p.format.n = 512, p.format.k = p.columns = 28672;
+  const cuda::LinearConfig low = cuda::weight_only_linear_config(p);
+  require(low.splits > 1 && low.blocks() >= 64, "blocks share K of a low weight");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -131,6 +294,9 @@ int main(int argc, char** argv) {
       check_tiled_gemm(random, examples::tiled_gemm_sm90_config, 256, 128, 128, 128);
       check_tile_of_block(random);
       check_dequantize(random);
+      check_linear(random);
+      check_known_cuts(random);
+      check_relayout(random);
     }
   });
 }

@@ -1,6 +1,7 @@
 // Random codes to panels and back through the CPU text, at the level of plain loops. Both layouts
 // are written a second time, code by code. Arguments: first seed, number of seeds.
 #include "cpu/simd.h"
+#include "index_bits.h"
 #include "panel_case.h"
 
 namespace lowbit::cpu::scalar {
@@ -15,27 +16,6 @@ namespace {
 
 constexpr Most kMost{.rows = 150, .columns = 200};  // panels have 64 rows
 constexpr uint32_t kUntouched = 0x55555555;
-
-// Dense rows of planes, with zeros behind the codes.
-std::vector<uint32_t> expected_rows(const Weight& weight) {
-  const WeightFormat& f = weight.view.format;
-  const Codes codes{weight};
-  std::vector<uint32_t> rows(static_cast<size_t>(f.n * row_words(f.k, f.bits)));
-  for (int64_t row = 0; row < f.n; ++row) {
-    uint32_t* words = rows.data() + row * row_words(f.k, f.bits);
-    int place = 0;
-    for (int width : {8, 4, 2, 1}) {
-      if (!(f.bits & width)) continue;
-      for (int64_t column = 0; column < f.k; ++column) {
-        const uint32_t field = codes.at(row, column, f.k) >> place & ((1u << width) - 1);
-        words[column * width / 32] |= field << column * width % 32;
-      }
-      place += width;
-      words += plane_words(f.k, width);
-    }
-  }
-  return rows;
-}
 
 // The words before `end` are there, and those from it on as they were.
 void compare(const char* what, const WeightFormat& f, const int32_t* got,
@@ -60,7 +40,7 @@ std::unique_ptr<int32_t[]> untouched(size_t count) {
 void check_case(int bits, Random& random) {
   const Weight weight(bits, random, kMost);
   const WeightFormat& f = weight.view.format;
-  const std::vector<uint32_t> panels = expected_panels(weight), rows = expected_rows(weight);
+  const std::vector<uint32_t> panels = expected_panels(weight), rows = expected_rows(weight.view);
   const auto packed = untouched(panels.size()), unpacked = untouched(rows.size());
   const int64_t count = panel_count(f), middle = random.below(count + 1);
   int64_t begin = 0;

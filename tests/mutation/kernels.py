@@ -15,6 +15,18 @@ KERNELS = {
         # Threads share nothing, so ThreadSanitizer has nothing to say.
         seeds={"plain": 512, "asan": 128},
     ),
+    "prepack_weight": Program(
+        check="tests/host_sim/check_prepack_weight.cpp",
+        texts=("csrc/cuda/prepack_weight.cuh",),
+        # Planes of every width. Threads share nothing.
+        defines=("-DLOWBIT_HOST_MODEL", "-DLOWBIT_CHECK_BITS=7,8"),
+        seeds={"plain": 256, "asan": 64},
+    ),
+    "weight_only_linear": Program(
+        check="tests/host_sim/check_weight_only_linear.cpp",
+        texts=("csrc/cuda/fragment_codes.cuh", "csrc/cuda/weight_only_linear.cuh"),
+        seeds={"plain": 256, "asan": 32, "tsan": 8},
+    ),
     "vector_scale": Program(
         check="tests/host_sim/check_vector_scale.cpp",
         texts=("examples/cuda/vector_scale.cuh",),

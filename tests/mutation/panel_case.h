@@ -4,28 +4,16 @@
 
 #include <algorithm>
 
+#include "codes_case.h"
 #include "cpu/aligned_memory.h"
-#include "weight_case.h"
 
 namespace lowbit::weight_case {
-
-struct Codes {
-  const Weight& weight;
-
-  // 0 outside of the weight, and behind the group that ends at `stop`.
-  uint32_t at(int64_t row, int64_t column, int64_t stop) const {
-    const WeightFormat& f = weight.view.format;
-    if (row >= f.n || column >= stop) return 0;
-    const uint32_t* words = weight.qweight.get() + row * weight.view.qweight_stride;
-    return expected_code(words, f.bits, f.k, column);
-  }
-};
 
 // Groups, units of a group, planes of a unit, words of a plane, rows; in a word the field f of byte
 // i is column 4 f + i.
 inline std::vector<uint32_t> expected_panels(const Weight& weight) {
   const WeightFormat& f = weight.view.format;
-  const Codes codes{weight};
+  const Codes codes{weight.view};
   std::vector<uint32_t> panels;
   for (int64_t first = 0; first < f.n; first += kPanelRows) {
     for (int64_t group = 0; group < f.k; group += f.block_k) {

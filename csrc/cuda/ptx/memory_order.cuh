@@ -16,9 +16,19 @@ LOWBIT_DEVICE T load_constant(const T* address) {
   return model::load_read_only(address);
 }
 
+LOWBIT_DEVICE void load_8_bytes(uint32_t (&words)[2], const void* address) {
+  model::require_aligned(address, 8, "load_8_bytes");
+  std::memcpy(words, address, 8);
+}
+
 LOWBIT_DEVICE void load_16_bytes(uint32_t (&words)[4], const void* address) {
   model::require_aligned(address, 16, "load_16_bytes");
   std::memcpy(words, address, 16);
+}
+
+LOWBIT_DEVICE void store_8_bytes(void* address, const uint32_t (&words)[2]) {
+  model::require_aligned(address, 8, "store_8_bytes");
+  std::memcpy(address, words, 8);
 }
 
 LOWBIT_DEVICE void store_16_bytes(void* address, const uint32_t (&words)[4]) {
@@ -59,13 +69,27 @@ LOWBIT_DEVICE T load_constant(const T* address) {
 }
 
 // The GPU stops a kernel at a misaligned access.
+LOWBIT_DEVICE void load_8_bytes(uint32_t (&words)[2], const void* address) {
+  const uint2 loaded = *static_cast<const uint2*>(address);
+  words[0] = loaded.x, words[1] = loaded.y;
+}
+
 LOWBIT_DEVICE void load_16_bytes(uint32_t (&words)[4], const void* address) {
   const uint4 loaded = *static_cast<const uint4*>(address);
   words[0] = loaded.x, words[1] = loaded.y, words[2] = loaded.z, words[3] = loaded.w;
 }
 
+// In asm, because the compiler takes stores of several words apart where it can share them with
+// another path.
+LOWBIT_DEVICE void store_8_bytes(void* address, const uint32_t (&words)[2]) {
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(address), "r"(words[0]), "r"(words[1])
+               : "memory");
+}
+
 LOWBIT_DEVICE void store_16_bytes(void* address, const uint32_t (&words)[4]) {
-  *static_cast<uint4*>(address) = make_uint4(words[0], words[1], words[2], words[3]);
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(words[0]),
+               "r"(words[1]), "r"(words[2]), "r"(words[3])
+               : "memory");
 }
 
 // What the writer of the value did before its release is visible after; scope of the GPU.

@@ -160,13 +160,15 @@ def _operands(op: str, weight: QuantizedWeight, args: tuple) -> tuple[torch.Tens
 
 
 def _weight_for(workload: Workload, backend: str) -> QuantizedWeight:
-    """Prepacked where that was asked for and the backend has a kernel that reads it."""
+    """Prepacked where that was asked for and the backend's kernel reads that layout fastest."""
     op, anywhere = workload.case.op, registry.BACKENDS[backend].device is None
     if not workload.prepack or anywhere or op in PACKING:
         return workload.weight
     packed = workload.layer.packed
-    args = workload.case.arguments(packed, _SEED)
-    return workload.weight if check.declined(op, backend, args) else packed
+    (row,) = (row for row in registry.OPS[op].rows if row.backend == backend)
+    fastest = row.covers["layout"][0] == packed.layout
+    declined = check.declined(op, backend, workload.case.arguments(packed, _SEED))
+    return packed if fastest and declined is None else workload.weight
 
 
 def _require_right(workload: Workload, backend: str, args: tuple) -> None:

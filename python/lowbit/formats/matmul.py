@@ -30,3 +30,9 @@ def matmul_in_mode(
     if mode == DENSE:
         w = w.to(x.dtype).float()
     return matmul_float32(round_operand(x, mode), w.t())
+
+
+def low_rank_term(x: torch.Tensor, low_rank_a: torch.Tensor, low_rank_b: torch.Tensor):
+    """(x @ A.T) @ B.T in float32."""
+    inner = matmul_float32(x.float(), low_rank_a.float().t())
+    return matmul_float32(inner, low_rank_b.float().t())

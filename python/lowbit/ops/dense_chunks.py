@@ -7,6 +7,7 @@ import torch
 from lowbit.formats.numerics import matmul_float32
 from lowbit.formats.weight_format import WeightFormat
 from lowbit.ops.dequantize_weight import OP
+from lowbit.ops.unpack_weight import unpack_parts
 
 Parts = tuple[torch.Tensor | None, ...]
 CHUNK_BYTES = 128 << 20
@@ -17,7 +18,11 @@ LIBRARY_ROWS = 128
 def dense_chunks(
     tensors: Parts, fmt: WeightFormat, dtype: torch.dtype, chunk_bytes: int = CHUNK_BYTES
 ) -> Iterator[tuple[slice, torch.Tensor]]:
-    """(rows, those rows of the weight in dtype), by the op dequantize_weight. Canonical only."""
+    """(rows, those rows of the weight in dtype), by the op dequantize_weight.
+
+    Codes in another layout are unpacked first, which takes as much memory again as they have.
+    """
+    tensors, fmt = unpack_parts(tensors, fmt)
     rows = max(1, chunk_bytes // (fmt.k * dtype.itemsize))
     for start, stop in row_runs(fmt, rows):
         chunk, chunk_format = weight_rows(tensors, fmt, start, stop)

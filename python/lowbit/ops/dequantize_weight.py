@@ -87,8 +87,7 @@ OP = registry.Op(
 _COVERS = {"dtype": OUT_DTYPES, **EVERY_CANONICAL_WEIGHT}
 OP.add_kernel(registry.Kernel("cpu", _COVERS, "measured on Intel Xeon (AVX-512)"))
 OP.add_kernel(registry.Kernel("cuda", _COVERS, "modelled, compiled"))
-OP.add_kernel(registry.Kernel("triton", _COVERS, "modelled, compiled"))
-registry.LIBRARY.impl(f"{NAME}__triton", run_triton, "CUDA")
+OP.add_kernel(registry.Kernel("triton", _COVERS, "modelled, compiled", run=run_triton))
 _dequantize = OP.overload
 
 

@@ -73,18 +73,20 @@ OP = registry.Op(
     problem=problem,
     flatten=flatten,
 )
-# Weights are packed once, and in fragments on a GPU: the reference does for them.
-_PANELS = {"layout": ("panels",)}
+# A device has kernels for the layout that it multiplies. The reference does for others, which only
+# weights that come from elsewhere or go there are in.
+_PANELS, _FRAGMENTS = {"layout": ("panels",)}, {"layout": ("fragments",)}
 OP.add_kernel(registry.Kernel("cpu", _PANELS, "measured on Intel Xeon (AVX-512)", made_for=_PANELS))
+OP.add_kernel(registry.Kernel("cuda", _FRAGMENTS, "modelled, compiled", made_for=_FRAGMENTS))
 _prepack = OP.overload
 
 
 def prepack(qweight: QuantizedWeight, layout: str | None = None) -> QuantizedWeight:
     """The same weight in the layout in which kernels read it fastest.
 
-    layout: "panels", which CPU kernels read, "fragments", the order of tensor cores, which only the
-    reference reads yet, "canonical", or None for the one that the kernels of the weight's own
-    device read fastest; "canonical" if there are none.
+    layout: "panels", the order of CPU kernels, "fragments", that of tensor cores, "canonical", or
+    None for the one that the kernels of the weight's own device read fastest; "canonical" if there
+    are none.
     Codes are packed anew, panels on huge pages; scales and zeros follow; table, s0 and permutation
     are shared. The weight itself is left as it is: drop it to have its memory back. `lowbit.unpack`
     is the exact inverse. A weight in the layout asked for is returned as it is.

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 
 from lowbit import registry
-from lowbit.formats.layouts import unpack_words
+from lowbit.formats.layouts import Parts, parts_with_codes, unpack_words
 from lowbit.formats.weight_format import (
     CANONICAL,
     LAYOUTS,
@@ -64,9 +64,11 @@ OP = registry.Op(
     problem=problem,
     flatten=flatten,
 )
-# Weights are unpacked once, and in fragments on a GPU: the reference does for them.
-_PANELS = {"layout": ("panels",)}
+# A device has kernels for the layout that it multiplies. The reference does for others, which only
+# weights that come from elsewhere or go there are in.
+_PANELS, _FRAGMENTS = {"layout": ("panels",)}, {"layout": ("fragments",)}
 OP.add_kernel(registry.Kernel("cpu", _PANELS, "measured on Intel Xeon (AVX-512)", made_for=_PANELS))
+OP.add_kernel(registry.Kernel("cuda", _FRAGMENTS, "modelled, compiled", made_for=_FRAGMENTS))
 _unpack = OP.overload
 
 
@@ -80,3 +82,10 @@ def unpack(qweight: QuantizedWeight) -> QuantizedWeight:
     if qweight.layout == "canonical":
         return qweight
     return qweight.with_codes(_unpack(*flatten(qweight)), "canonical")
+
+
+def unpack_parts(tensors: Parts, fmt: WeightFormat) -> tuple[Parts, WeightFormat]:
+    """unpack for a weight given as (qweight, scales, zeros, table, s0) and its format."""
+    if fmt.layout == CANONICAL:
+        return tensors, fmt
+    return parts_with_codes(_unpack(tensors[0], tuple(fmt)), tensors, fmt, CANONICAL)

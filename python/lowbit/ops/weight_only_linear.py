@@ -1,6 +1,6 @@
 """weight_only_linear: y = x @ dequantize(weight).T + (x @ A.T) @ B.T + bias, for float x."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,24 +16,22 @@ from lowbit.errors import (
     require_shape,
     require_tensor,
 )
-from lowbit.formats.matmul import matmul_in_mode
+from lowbit.formats.matmul import low_rank_term, matmul_in_mode
 from lowbit.formats.memory import may_overlap
 from lowbit.formats.numerics import (
-    DENSE,
     EXACT,
     INT8X2,
     MODES,
     default_mode,
-    matmul_float32,
     mode_id,
     operand_dtype,
-    round_operand,
 )
 from lowbit.formats.weight_format import (
     CANONICAL,
-    EVERY_CANONICAL_WEIGHT,
     EVERY_WEIGHT,
+    FRAGMENTS,
     LAYOUTS,
+    PANELS,
     SCHEMA,
     WeightFormat,
     check_permutation,
@@ -43,8 +41,8 @@ from lowbit.formats.weight_format import (
     weight_kind,
 )
 from lowbit.formats.weights import QuantizedWeight, require_quantized
-from lowbit.ops.dense_chunks import LIBRARY_ROWS, multiply_chunks
 from lowbit.ops.weight_only_linear_autograd import NAME, Linear, refuse_tangents
+from lowbit.ops.weight_only_linear_gpu import CUDA_ELEMENTS, multiply_by_cuda, multiply_by_triton
 
 X_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 # The numeric mode is `numerics` here: torch's functionalization of mutable ops has an argument
@@ -55,7 +53,11 @@ INPUTS = (
 )
 _CPU_MODES = {dtype: mode_id(NAME, default_mode("cpu", dtype)) for dtype in X_DTYPES}
 
-_TRITON_MODES = tuple(mode for mode in MODES if mode != MODES[INT8X2])
+_GPU_MODES = tuple(mode for mode in MODES if mode != MODES[INT8X2])
+# The layout that a kernel reads fastest comes first.
+_CPU_LAYOUTS = (LAYOUTS[PANELS], LAYOUTS[CANONICAL])
+_CUDA_LAYOUTS = (LAYOUTS[FRAGMENTS],)
+_TRITON_LAYOUTS = (LAYOUTS[CANONICAL], LAYOUTS[FRAGMENTS])
 
 
 class Arguments(NamedTuple):
@@ -146,59 +148,32 @@ def reference(*args) -> None:
     a, out = Arguments(*args[:-1]), args[-1]
     y = matmul_in_mode(a.x, args[1:6], WeightFormat(*a.format), a.numerics, a.permutation)
     if a.low_rank_a is not None:
-        y = y + _low_rank_term(a.x, a.low_rank_a, a.low_rank_b)
+        y = y + low_rank_term(a.x, a.low_rank_a, a.low_rank_b)
     out.copy_(y if a.bias is None else y + a.bias.float())
 
 
-def _low_rank_term(x, low_rank_a, low_rank_b) -> torch.Tensor:
-    """(x @ A.T) @ B.T in float32."""
-    inner = matmul_float32(x.float(), low_rank_a.float().t())
-    return matmul_float32(inner, low_rank_b.float().t())
+def run_cuda(*args) -> None:
+    """The CUDA kernel, on a call that may come from anywhere."""
+    _run_on_gpu(args, multiply_by_cuda, _CUDA_LAYOUTS)
 
 
 def run_triton(*args) -> None:
     """The Triton kernel, on a call that may come from anywhere."""
+    _run_on_gpu(args, multiply_by_triton, _TRITON_LAYOUTS)
+
+
+def _run_on_gpu(args: tuple, multiply: Callable, layouts: tuple[str, ...]) -> None:
+    """multiply(arguments with x [m, k], out [m, n]) on a call that has been checked."""
     check(*args[:-1])
     a, out = Arguments(*args[:-1]), args[-1]
     fmt = WeightFormat(*a.format)
-    require_layout(NAME, fmt, LAYOUTS[CANONICAL])
+    require_layout(NAME, fmt, *layouts)
     if a.numerics == INT8X2:
-        refuse(NAME, "numerics", f"be a mode among {', '.join(_TRITON_MODES)}", MODES[INT8X2])
+        refuse(NAME, "numerics", f"be a mode among {', '.join(_GPU_MODES)}", MODES[INT8X2])
     require_result(NAME, out, a.x.dtype, (*a.x.shape[:-1], fmt.n), a.x.device)
     with torch.no_grad(), torch.autocast(out.device.type, enabled=False):
         x = a.x.reshape(-1, fmt.k)
-        _run_triton_on_rows(a._replace(x=x, format=fmt), out.view(len(x), fmt.n))
-
-
-def _run_triton_on_rows(a: Arguments, out: torch.Tensor) -> None:
-    """run_triton for x [m, k] and out [m, n]."""
-    may_round = a.numerics == DENSE
-    same = a.low_rank_a is None and (a.bias is None or a.bias.dtype == a.x.dtype)
-    if may_round and same and len(a.x) > LIBRARY_ROWS:
-        multiply_chunks(a.x, a[1:6], a.permutation, a.bias, a.format, out)
-        return
-    from lowbit.triton_kernels.weight_only_linear import weight_only_linear as launch
-
-    operand = operand_dtype(a.numerics, a.x.dtype, a.table is not None)
-    x = a.x if a.numerics in (EXACT, DENSE) else a.x.to(operand)
-    launch(
-        x if x.stride(1) == 1 else x.contiguous(),
-        a.qweight,
-        a.scales,
-        a.zeros,
-        None if a.table is None else round_operand(a.table, a.numerics),
-        a.s0,
-        a.permutation,
-        None if a.bias is None else a.bias.contiguous(),
-        None if a.low_rank_a is None else _low_rank_term(a.x, a.low_rank_a, a.low_rank_b),
-        out,
-        bits=a.format.bits,
-        block_n=a.format.block_n,
-        block_k=a.format.block_k,
-        zero_kind=a.format.zero_kind,
-        operand=operand,
-        may_round=may_round,
-    )
+        multiply(a._replace(x=x, format=fmt), out.view(len(x), fmt.n))
 
 
 def flatten(
@@ -264,34 +239,36 @@ OP = registry.Op(
     problem=problem,
     flatten=flatten,
 )
+_EVERY_CALL = {
+    "dtype": X_DTYPES,
+    **EVERY_WEIGHT,
+    "permuted": (False, True),
+    "low_rank": (False, True),
+}
 OP.add_kernel(
     registry.Kernel(
         "cpu",
-        {
-            "dtype": X_DTYPES,
-            **EVERY_WEIGHT,
-            "layout": ("canonical", "panels"),
-            "mode": MODES,
-            "permuted": (False, True),
-            "low_rank": (False, True),
-        },
+        {**_EVERY_CALL, "layout": _CPU_LAYOUTS, "mode": MODES},
         "measured on Intel Xeon (AMX)",
     )
 )
 OP.add_kernel(
     registry.Kernel(
-        "triton",
-        {
-            "dtype": X_DTYPES,
-            **EVERY_CANONICAL_WEIGHT,
-            "mode": _TRITON_MODES,
-            "permuted": (False, True),
-            "low_rank": (False, True),
-        },
+        "cuda",
+        {**_EVERY_CALL, "element": CUDA_ELEMENTS, "layout": _CUDA_LAYOUTS, "mode": _GPU_MODES},
         "modelled, compiled",
+        made_for={"element": CUDA_ELEMENTS, "mode": _GPU_MODES},
+        run=run_cuda,
     )
 )
-registry.LIBRARY.impl(f"{NAME}__triton", run_triton, "CUDA")
+OP.add_kernel(
+    registry.Kernel(
+        "triton",
+        {**_EVERY_CALL, "layout": _TRITON_LAYOUTS, "mode": _GPU_MODES},
+        "modelled, compiled",
+        run=run_triton,
+    )
+)
 _forward = OP.overload
 _forward_out = OP.out_overload
 
@@ -306,9 +283,7 @@ def fastest_layout(device: torch.device, qweight: QuantizedWeight) -> str:
         if not own or backend.missing(device) is not None:
             continue
         if all(value in row.covers.get(field, (value,)) for field, value in given.items()):
-            # Who packs codes for a kernel that reads them canonical too gains by it.
-            packed = (name for name in row.covers["layout"] if name != LAYOUTS[CANONICAL])
-            return next(packed, LAYOUTS[CANONICAL])
+            return row.covers["layout"][0]
     return LAYOUTS[CANONICAL]
 
 
