@@ -7,16 +7,29 @@ import torch
 
 from lowbit import registry
 from lowbit.nn import weight_module
-from tests.host_sim import builder
+from tests import ahead, rotation
 from tests.runners import CPU_LIBRARY_MISSING, RUNNERS, running_on
 
-ON_HOST_MODEL = {"test_cuda_examples.py", "test_cuda_model.py", "test_host_model.py"}
+
+def pytest_addoption(parser):
+    described = "of the slow tests that take turns run one in N, others with each commit"
+    parser.addoption("--share", type=int, default=1, metavar="N", help=described)
+
+
+@pytest.hookimpl(trylast=True)  # of what -m and -k select
+def pytest_collection_modifyitems(config, items):
+    if left_out := rotation.left_out(items, config.option.share):
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
 
 
 def pytest_collection_finish(session):
-    """A run of several files that need programs of the host model builds them from the start."""
-    if len(ON_HOST_MODEL & {item.path.name for item in session.items}) > 1:
-        builder.build_ahead()
+    if not session.config.option.collectonly:
+        ahead.begin(session.items)
+
+
+def pytest_sessionfinish():
+    ahead.stop()
 
 
 @pytest.fixture(params=RUNNERS)

@@ -125,6 +125,7 @@ def test_export_with_dynamic_rows(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.every_time
 def test_aot_inductor_package(tmp_path):
     layer = Layer()
     with torch.no_grad():

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests import torch_files
+from tests.ahead import ahead
 from tests.build_cache import ROOT
 from tests.cuda_build import CUDART, HOST_FLAGS, LINKER_OPTIONS
 from tests.facts import __main__
 from tests.facts.cubins import (
     ARCHS,
     FLAGS,
+    Compilation,
     compile_all,
     find_nvcc,
     kernel_sources,
@@ -28,6 +30,7 @@ from tests.facts.table import facts_table, predictions_table
 from tests.facts.verdict import failures, without_limits
 
 SOURCES = tuple(dict.fromkeys(entry.source for entry in ENTRIES))
+WANTED = [(source, arch) for source in SOURCES for arch in ARCHS]
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +38,7 @@ def cubins():
     """The cubin of each source and architecture, as futures: nvcc runs for several at a time."""
     if missing := missing_tools():
         pytest.skip(missing)
-    wanted = [(source, arch) for source in SOURCES for arch in ARCHS]
-    return dict(zip(wanted, compile_all(of_kernels(*each) for each in wanted), strict=True))
+    return dict(zip(WANTED, compile_all(of_kernels(*each) for each in WANTED), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +50,10 @@ def facts_of_sm80(cubins):
     }
 
 
-@pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(
+    ("source", "arch"),
+    [pytest.param(*each, marks=ahead(Compilation.made, of_kernels(*each))) for each in WANTED],
+)
 def test_kernels_keep_their_limits(cubins, source, arch):
     kernels = kernel_facts(cubins[source, arch].result())
     entries = [entry for entry in ENTRIES if entry.source == source]

@@ -4,17 +4,19 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import product
 
 import pytest
 import torch
 
+from tests.ahead import ahead, result
 from tests.build_cache import EXAMPLES
 from tests.cuda_build import build_examples
 from tests.example_cases import GEMMS, ExampleCases
 from tests.facts.cubins import ARCHS
 from tests.facts.sass import find_cuobjdump, missing_tools
 from tests.host_sim import builder, compiler
-from tests.host_sim.runner import run
+from tests.host_sim.runner import run, run_seeds
 
 pytestmark = pytest.mark.skipif(
     compiler.find_compiler() is None, reason="no C++ compiler is installed"
@@ -42,6 +44,7 @@ def gemm(request) -> str:
     return request.param
 
 
+@ahead(builder.build_examples)
 class TestOnTheHostModel(ExampleCases):
     """The same as on a GPU (tests/gpu/test_cuda_examples.py)."""
 
@@ -61,6 +64,7 @@ for op in sys.argv[2:]:
 
 
 @pytest.mark.slow
+@pytest.mark.every_time
 @pytest.mark.parametrize("arch", ["80", "90a"])
 def test_library_for_gpus(arch):
     """It holds code of its architecture, and a torch without CUDA registers its ops."""
@@ -80,10 +84,14 @@ def test_library_for_gpus(arch):
 # ---- bounds, order and seeded mistakes, in programs without torch ----
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-@pytest.mark.parametrize("flavour", compiler.FLAVOURS)
-def test_random_cases(flavour, program):
-    done = run(builder.build_program(program, flavour), 1, SEEDS[flavour])
+RUNS = [(run_seeds, p, flavour, SEEDS[flavour]) for p, flavour in product(PROGRAMS, SEEDS)]
+
+
+@pytest.mark.parametrize(
+    "run", [pytest.param(r, marks=ahead(*r), id=f"{r[2]}-{r[1]}") for r in RUNS]
+)
+def test_random_cases(run):
+    done = result(*run)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -11,12 +11,14 @@ import lowbit
 from lowbit.formats.weight_format import SCALE_DTYPES, ZERO_DTYPES, ZERO_KINDS
 from lowbit.formats.weights import QuantizedWeight
 from lowbit.ops.dequantize_weight import OUT_DTYPES
+from tests.ahead import ahead, result
 from tests.host_sim import backend, builder, compiler, mistakes, runner
 from tests.weight_cases import assert_same_bits, random_weight
 
-pytestmark = pytest.mark.skipif(
-    compiler.find_compiler() is None, reason="no C++ compiler is installed"
-)
+pytestmark = [
+    pytest.mark.skipif(compiler.find_compiler() is None, reason="no C++ compiler is installed"),
+    ahead(builder.build_library),
+]
 SHAPES = ((1, 1), (1, 40), (3, 33), (5, 64), (2, 257), (7, 24))
 
 
@@ -156,9 +158,15 @@ def test_lowbit_check_refuses_another_library(tmp_path):
 SEEDS = {"plain": 400, "asan": 60, "tsan": 8}
 
 
-@pytest.mark.parametrize("flavour", compiler.FLAVOURS)
-def test_random_cases(flavour):
-    done = runner.run(builder.build_program("check_dequantize_weight", flavour), 1, SEEDS[flavour])
+RUNS = {
+    flavour: (runner.run_seeds, "check_dequantize_weight", flavour, SEEDS[flavour])
+    for flavour in SEEDS
+}
+
+
+@pytest.mark.parametrize("run", [pytest.param(r, marks=ahead(*r), id=f) for f, r in RUNS.items()])
+def test_random_cases(run):
+    done = result(*run)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

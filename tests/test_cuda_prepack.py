@@ -8,12 +8,14 @@ import torch
 import lowbit
 from lowbit import QuantizedWeight, quantize_weight, use_backend
 from lowbit.formats.weight_format import FRAGMENTS
+from tests.ahead import ahead, result
 from tests.host_sim import backend, builder, compiler, mistakes, runner
 from tests.weight_cases import random_weight
 
-pytestmark = pytest.mark.skipif(
-    compiler.find_compiler() is None, reason="no C++ compiler is installed"
-)
+pytestmark = [
+    pytest.mark.skipif(compiler.find_compiler() is None, reason="no C++ compiler is installed"),
+    ahead(builder.build_library),
+]
 SHAPES = ((1, 1), (3, 33), (64, 64), (65, 31), (130, 257), (7, 320))
 CANARY = 0x55555555
 
@@ -169,9 +171,15 @@ def test_graph_replay(model):
 SEEDS = {"plain": 300, "asan": 40, "tsan": 6}
 
 
-@pytest.mark.parametrize("flavour", compiler.FLAVOURS)
-def test_random_cases(flavour):
-    done = runner.run(builder.build_program("check_prepack_weight", flavour), 1, SEEDS[flavour])
+RUNS = {
+    flavour: (runner.run_seeds, "check_prepack_weight", flavour, SEEDS[flavour])
+    for flavour in SEEDS
+}
+
+
+@pytest.mark.parametrize("run", [pytest.param(r, marks=ahead(*r), id=f) for f, r in RUNS.items()])
+def test_random_cases(run):
+    done = result(*run)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -14,11 +14,13 @@ from lowbit.bench.weight_specs import WeightSpec, in_layout
 from lowbit.formats.numerics import default_mode
 from lowbit.ops.weight_only_linear_cuda import bfloat16_parts
 from lowbit.ops.weight_only_linear_gpu import CUDA_ELEMENTS
+from tests.ahead import ahead, result
 from tests.host_sim import backend, builder, compiler, mistakes, runner
 
-pytestmark = pytest.mark.skipif(
-    compiler.find_compiler() is None, reason="no C++ compiler is installed"
-)
+pytestmark = [
+    pytest.mark.skipif(compiler.find_compiler() is None, reason="no C++ compiler is installed"),
+    ahead(builder.build_library),
+]
 WEIGHT = WeightSpec(n=70, k=300, block_k=128, zeros="code", layout="fragments")
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -266,10 +268,15 @@ def test_weights_without_an_instance(model, bits, block, sentence):
 SEEDS = {"plain": 150, "asan": 24, "tsan": 6}
 
 
-@pytest.mark.parametrize("flavour", compiler.FLAVOURS)
-def test_random_cases(flavour):
-    program = builder.build_program("check_weight_only_linear", flavour)
-    done = runner.run(program, 1, SEEDS[flavour])
+RUNS = {
+    flavour: (runner.run_seeds, "check_weight_only_linear", flavour, SEEDS[flavour])
+    for flavour in SEEDS
+}
+
+
+@pytest.mark.parametrize("run", [pytest.param(r, marks=ahead(*r), id=f) for f, r in RUNS.items()])
+def test_random_cases(run):
+    done = result(*run)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

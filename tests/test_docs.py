@@ -38,6 +38,7 @@ def test_environment_variables_are_in_the_table():
 
 
 @pytest.mark.slow
+@pytest.mark.every_time
 def test_example_of_the_readme_runs(capsys):
     example = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
     exec(compile(example, "README.md", "exec"), {})

@@ -134,6 +134,7 @@ def test_packages_are_hidden(hiding, module, status):
 
 
 @pytest.mark.slow
+@pytest.mark.every_time
 def test_every_step_in_small(tmp_path, hiding):
     """The whole of --dry-run as it is called, with no other packages than a GPU day has."""
     # pytest's plugin of hypothesis, where it is installed, fails without what is hidden.

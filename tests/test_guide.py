@@ -122,6 +122,7 @@ def test_the_kernel_is_judged_by_its_check(tree):
 
 
 @pytest.mark.slow
+@pytest.mark.every_time
 @pytest.mark.parametrize("command", blocks("sh"))
 def test_commands(command, tree):
     if "tests.facts" in command and (find_nvcc() is None or missing_tools()):

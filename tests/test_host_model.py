@@ -2,11 +2,13 @@
 
 import pytest
 
+from tests.ahead import ahead
 from tests.host_sim import builder, compiler, runner
 
-pytestmark = pytest.mark.skipif(
-    compiler.find_compiler() is None, reason="no C++ compiler is installed"
-)
+pytestmark = [
+    pytest.mark.skipif(compiler.find_compiler() is None, reason="no C++ compiler is installed"),
+    *(ahead(builder.build_program, "check_model", flavour) for flavour in compiler.FLAVOURS),
+]
 
 SEEDS = {"plain": 100, "asan": 10, "tsan": 5}
 RIGHT = (

@@ -276,6 +276,7 @@ def test_autocast_computes_in_its_dtype():
 
 
 @pytest.mark.slow
+@pytest.mark.every_time
 def test_packaged_by_aot_inductor(tmp_path):
     model = torch.nn.Sequential(make("code", n=K), torch.nn.ReLU(), make("table")).eval()
     shapes = ({0: torch.export.Dim("rows", min=1, max=64)},)

@@ -3,13 +3,17 @@
 import numpy as np
 import pytest
 
+from tests.ahead import ahead
 from tests.conformance.mistakes import changed_copy
 from tests.host_sim.compiler import find_compiler
 from tests.oracle import checks, gluon, isa
 from tests.oracle.library import TYPES, Model, model
 from tests.oracle.ptx_machine import PtxMachine
 
-pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler found")
+pytestmark = [
+    pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler found"),
+    ahead(model),
+]
 needs_triton = pytest.mark.skipif(gluon.missing() is not None, reason=str(gluon.missing()))
 SOURCES = ["isa", pytest.param("gluon", marks=needs_triton)]
 HALVES = ("float16", "bfloat16")

@@ -280,6 +280,7 @@ def imported_from(environment: Environment, folder: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.every_time
 def test_wheel_is_built_against_the_installed_torch(environment, tree, tmp_path):
     log = environment.pip("install", ".", cwd=tree)
     assert "Collecting torch" not in log
@@ -288,6 +289,7 @@ def test_wheel_is_built_against_the_installed_torch(environment, tree, tmp_path)
 
 
 @pytest.mark.slow
+@pytest.mark.every_time
 def test_sdist_builds_elsewhere_without_simd(environment, tree, tmp_path):
     build = "from setuptools import build_meta; build_meta.build_sdist('dist')"
     environment.run("-c", build, cwd=tree)
@@ -309,6 +311,7 @@ def test_sdist_builds_elsewhere_without_simd(environment, tree, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.every_time
 def test_editable_rebuild_compiles_what_was_touched(environment, tree, tmp_path):
     def object_times() -> dict[str, int]:
         return {path.name: path.stat().st_mtime_ns for path in tree.glob("build/native*/_ops*/*.o")}
@@ -323,6 +326,7 @@ def test_editable_rebuild_compiles_what_was_touched(environment, tree, tmp_path)
 
 
 @pytest.mark.slow
+@pytest.mark.every_time
 def test_pure_wheel_needs_no_compiler(environment, tree, tmp_path):
     no_tools = {"PATH": str(environment.python.parent), "CXX": "none", "CUDA_HOME": "none"}
     log = environment.pip(
@@ -337,6 +341,7 @@ def test_pure_wheel_needs_no_compiler(environment, tree, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.every_time
 def test_a_failed_build_names_the_command_and_a_way_out(environment, tree, tmp_path):
     broken = shutil.copytree(tree, tmp_path / "broken", ignore=shutil.ignore_patterns("build"))
     (broken / "csrc/registration_cpu.cpp").write_text("int broken = ;\n")

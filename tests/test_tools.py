@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests import build_cache
+from tests import build_cache, rotation
 from tests.host_sim import compiler
 
 
@@ -57,21 +57,97 @@ def test_what_nobody_asked_for_in_a_month_goes(tmp_path):
 
 
 @pytest.mark.skipif(compiler.find_compiler() is None, reason="no C++ compiler is installed")
-def test_a_program_is_compiled_anew_when_a_header_changes(tmp_path, monkeypatch):
-    monkeypatch.setattr(compiler, "CACHE", tmp_path / "made")
+def test_a_program_is_compiled_anew_when_a_header_changes(tmp_path):
+    made = tmp_path / "made"
     source, header = tmp_path / "program.cpp", tmp_path / "status.h"
     source.write_text('#include "status.h"\nint main() { return kStatus; }\n')
 
     def status(value: int) -> int:
         header.write_text(f"constexpr int kStatus = {value};\n")
-        program = compiler.compile_sources("program", [source], [tmp_path], ["-O0"])
+        program = compiler.compile_sources("program", [source], [tmp_path], ["-O0"], folder=made)
         return subprocess.run([program]).returncode
 
     assert [status(3), status(4), status(3)] == [3, 4, 3]
-    assert len(list((tmp_path / "made").iterdir())) == 2
+    assert len(list(made.iterdir())) == 2
     with pytest.raises(build_cache.CompileError, match="kStatus"):
         header.write_text("")
-        compiler.compile_sources("program", [source], [tmp_path], ["-O0"])
+        compiler.compile_sources("program", [source], [tmp_path], ["-O0"], folder=made)
+
+
+# ---- what is begun before, and what takes turns ----
+
+TESTS = """
+import threading
+import pytest
+from tests.ahead import ahead, result
+
+calls, begun = [], threading.Event()
+
+def work(name):
+    calls.append(name)
+    begun.set()
+    return name.upper()
+
+def fail():
+    raise ValueError("of the work")
+
+@ahead(work, "a")
+@ahead(fail)
+def test_it():
+    assert begun.wait(60)
+    assert result(work, "a") == "A" and calls == ["a"]
+    assert result(work, "b") == "B" and calls == ["a", "b"]
+    with pytest.raises(ValueError, match="of the work"):
+        result(fail)
+
+@ahead(work, "c")
+def test_that_is_not_selected():
+    pass
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(6))
+def test_in_turn(number):
+    pass
+"""
+
+
+def test_work_is_begun_once_before_it_is_asked_for_and_slow_tests_take_turns(tmp_path):
+    file = tmp_path / "test_it.py"
+    file.write_text(TESTS)
+    options = ["-c", build_cache.ROOT / "pyproject.toml", "-p", "no:cacheprovider"]
+    selected = ["-p", "tests.conftest", "-m", "", "-k", "not selected", "--share=3"]
+    command = [sys.executable, "-m", "pytest", "-q", *options, *selected, file]
+    done = subprocess.run(command, cwd=build_cache.ROOT, capture_output=True, text=True)
+    assert "3 passed, 5 deselected" in done.stdout, done.stdout
+
+
+class Item:
+    def __init__(self, *marks):
+        self.marks = marks
+
+    def get_closest_marker(self, name):
+        return name if name in self.marks else None
+
+
+def test_each_slow_test_has_its_turn(monkeypatch):
+    slow, others = [Item("slow") for _ in range(7)], [Item(), Item("slow", "every_time")]
+    run = []
+    for turn in range(3):
+        monkeypatch.setattr(rotation, "turn", lambda share, turn=turn: turn)
+        left_out = rotation.left_out([*slow, *others], 3)
+        assert not set(others) & set(left_out)
+        run += [item for item in slow if item not in left_out]
+    assert len(run) == len(slow) and set(run) == set(slow)
+
+
+def test_turns_come_with_the_commit(tmp_path):
+    assert rotation.turn(1000, tmp_path) == 0
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    git = ["git", "-C", tmp_path, *identity]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+    assert rotation.turn(16, tmp_path) == int(head.strip()[-1], 16)
 
 
 @pytest.mark.parametrize("tool", ["host_sim", "conformance", "facts", "mutation"])

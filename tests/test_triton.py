@@ -15,11 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.ahead import ahead, result
+
 ROOT = Path(__file__).resolve().parents[1]
 CHECKS = ROOT / "tests" / "triton_cpu"
 INTERPRET = "TRITON_INTERPRET"
 DEFAULT, SLOW = "not slow and not gpu", "slow"
 TIMEOUT = 1800  # seconds: only a hang takes as long
+# As it was before any test; what is inherited could select other tests, or interpreted kernels.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in ("PYTEST_ADDOPTS", INTERPRET)}
 
 if sys.platform != "linux":
     pytest.skip("triton runs on Linux only", allow_module_level=True)
@@ -27,46 +31,60 @@ if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed; pip install triton", allow_module_level=True)
 
 
-def run_checks(names: list[str], marks: str, **variables: str) -> None:
-    """Run check_<name>.py with pytest; fails with its whole output."""
-    files = [str(CHECKS / f"check_{name}.py") for name in names]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.triton_cpu.plugin", "-m", marks]
-    # What is inherited could select other tests, or kernels that are interpreted.
-    inherited = {k: v for k, v in os.environ.items() if k not in ("PYTEST_ADDOPTS", INTERPRET)}
-    done = subprocess.run(
-        [*command, "-p", "no:cacheprovider", *files],
+def run(interpreted: bool, *names: str, marks: str = DEFAULT, share: int = 1):
+    """check_<name>.py of these names in a pytest."""
+    plugins = ["-p", "tests.triton_cpu.plugin", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-q", *plugins, "-m", marks, f"--share={share}"]
+    return subprocess.run(
+        [*command, *(str(CHECKS / f"check_{name}.py") for name in names)],
         cwd=ROOT,
-        env={**inherited, **variables},
+        env={**ENVIRONMENT, INTERPRET: str(int(interpreted))},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         timeout=TIMEOUT,
     )
+
+
+def judge(done: subprocess.CompletedProcess) -> None:
+    """Fails with the whole output of a run that did not pass."""
     if done.returncode:
-        pytest.fail(f"{' '.join(names)} of tests/triton_cpu:\n{done.stdout}", pytrace=False)
+        pytest.fail(f"{' '.join(done.args)}\n{done.stdout}", pytrace=False)
     assert re.search(r"\b[1-9]\d* passed", done.stdout), done.stdout
     assert not re.search(r"\d skipped", done.stdout), done.stdout
     if said := re.search(r"=+ warnings summary =+\n(.*?)\n-- Docs", done.stdout, re.DOTALL):
         warnings.warn(said[1], stacklevel=2)
 
 
+INTERPRETED = (True, "interpreter", "canaries", "mistakes", "values")
+COMPILED = (False, "ahead_of_time")
+
+
+@ahead(run, *INTERPRETED)
 def test_interpreted():
-    names = ["interpreter", "canaries", "mistakes", "values"]
-    run_checks(names, DEFAULT, **{INTERPRET: "1"})
+    judge(result(run, *INTERPRETED))
 
 
+@ahead(run, *COMPILED)
 def test_compiled_ahead_of_time():
-    run_checks(["ahead_of_time"], DEFAULT)
+    judge(result(run, *COMPILED))
+
+
+@pytest.fixture
+def share(request) -> int:
+    return request.config.option.share
 
 
 @pytest.mark.slow
-def test_every_case_and_mistake_interpreted():
-    run_checks(["values", "mistakes"], SLOW, **{INTERPRET: "1"})
+@pytest.mark.every_time  # a share of what is in it
+def test_every_case_and_mistake_interpreted(share):
+    judge(run(True, "values", "mistakes", marks=SLOW, share=share))
 
 
 @pytest.mark.slow
-def test_every_call_compiled_ahead_of_time():
-    run_checks(["ahead_of_time"], SLOW)
+@pytest.mark.every_time
+def test_every_call_compiled_ahead_of_time(share):
+    judge(run(False, "ahead_of_time", marks=SLOW, share=share))
 
 
 def test_a_failure_is_shown_whole(tmp_path, monkeypatch):
@@ -74,11 +92,11 @@ def test_a_failure_is_shown_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "CHECKS", tmp_path)
     text = "import warnings\ndef test(): {}\n"
     (tmp_path / "check_wrong.py").write_text(text.format("assert 1 + 1 == 3, 'a sum'"))
-    with pytest.raises(pytest.fail.Exception, match="wrong of tests/triton_cpu:(.|\n)*a sum"):
-        run_checks(["wrong"], DEFAULT)
+    with pytest.raises(pytest.fail.Exception, match="check_wrong.py\n(.|\n)*a sum"):
+        judge(run(False, "wrong"))
     (tmp_path / "check_noted.py").write_text(text.format("warnings.warn('a note')"))
     with pytest.warns(UserWarning, match="a note"):
-        run_checks(["noted"], DEFAULT)
+        judge(run(False, "noted"))
     (tmp_path / "check_nothing.py").write_text("")
     with pytest.raises(pytest.fail.Exception, match="no tests ran"):
-        run_checks(["nothing"], DEFAULT)
+        judge(run(False, "nothing"))

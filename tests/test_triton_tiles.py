@@ -50,6 +50,13 @@ def test_a_weight_that_fills_the_gpu_is_split_less():
     assert splits[-1] == 1
 
 
+def test_registers_let_programs_be_resident():
+    few, many = choose(1, 4096, 4096), choose(300, 4096, 4096)
+    assert tiles.most_registers(few, integers=True) == 128
+    assert tiles.most_registers(few, integers=False) == 168
+    assert tiles.most_registers(many, integers=True) is None
+
+
 def test_few_variants_are_compiled():
     """The heights of tiles are the only thing that rows of x change in the compiled kernel."""
     for itemsize, most in ((2, 2), (4, 4)):

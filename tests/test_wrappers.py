@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tests.ahead import ahead
 from tests.build_cache import CSRC
 from tests.conformance import golden, statements
 from tests.conformance.mistakes import changed_copy
@@ -39,6 +40,7 @@ def test_a_new_wrapper_is_seen(tmp_path):
 
 
 @needs_nvcc
+@ahead(golden.current)
 def test_ptx_is_what_was_recorded():
     assert golden.current() == golden.RECORD.read_text(), (
         "the PTX of a wrapper has changed; look at it, then python -m tests.conformance --record"

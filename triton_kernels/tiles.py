@@ -70,6 +70,18 @@ def choose(m: int, n: int, k: int, bits: int, columns: int, itemsize: int, devic
     return Tiles(ROWS, block_m, splits, splits_of_part, WARPS, STAGES[itemsize])
 
 
+def most_registers(cut: Tiles, integers: bool) -> int | None:
+    """Of a thread, so that as many programs are resident as the choice counts on.
+
+    Left to itself ptxas spills a few words to make room for one more. Table entries and float32
+    weights take the registers of a program; for the sums of a high tile there is no bound.
+    """
+    if cut.block_m > 16:
+        return None
+    programs = RESIDENT if integers else RESIDENT - 1
+    return 65536 // (programs * 32 * cut.warps) // 8 * 8
+
+
 def choose_splits(n: int, k: int, bits: int, columns: int, device: Device) -> int:
     """The splits of the least time for one row of x; each has two chunks of K at least."""
     most = max(1, min(MOST_SPLITS, -(-k // columns) // 2))

@@ -358,6 +358,7 @@ def weight_only_linear(
             BLOCK_M=cut.block_m,
             num_warps=cut.warps,
             num_stages=cut.stages,
+            maxnreg=tiles.most_registers(cut, scaled and table is None),
             enable_fp_fusion=False,  # triton 3.9 warns where it is left out
         )
         if split:

@@ -1,8 +1,5 @@
 """The check programs, and the libraries for torch, of the CUDA texts on the host model."""
 
-import functools
-from concurrent.futures import ThreadPoolExecutor
-from itertools import product
 from pathlib import Path
 
 from tests import torch_files
@@ -10,15 +7,6 @@ from tests.build_cache import CSRC, EXAMPLES
 from tests.host_sim.compiler import FLAVOURS, compile_sources
 
 HERE = Path(__file__).resolve().parent
-PROGRAMS = (
-    "check_vector_scale",
-    "check_tiled_gemm",
-    "check_tiled_gemm_sm90",
-    "check_dequantize_weight",
-    "check_weight_only_linear",
-    "check_prepack_weight",
-    "check_model",
-)
 _LIBRARY_FLAGS = (
     *FLAVOURS["plain"],
     "-shared",
@@ -50,13 +38,3 @@ def build_program(
     """A program without torch: tests/host_sim/<name>.cpp over the texts in these folders."""
     flags = (*FLAVOURS[flavour], *defines)
     return compile_sources(name, [HERE / f"{name}.cpp"], [csrc, examples], flags)
-
-
-def build_ahead() -> None:
-    """Starts to build everything beside the tests: compiling takes longer than running."""
-    wanted = [build_library, build_examples]
-    wanted += [functools.partial(build_program, *each) for each in product(PROGRAMS, FLAVOURS)]
-    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="build_ahead")
-    for build in wanted:
-        pool.submit(build)  # what fails here fails again in the test that needs it
-    pool.shutdown(wait=False)

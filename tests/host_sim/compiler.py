@@ -42,6 +42,7 @@ def compile_sources(
     include: Iterable[Path],
     flags: Iterable[str],
     link: Iterable[str] = (),
+    folder: Path = CACHE,
 ) -> Path:
     """The program or library `name` of these sources over the texts in the folders `include`.
 
@@ -55,7 +56,7 @@ def compile_sources(
     # Behind "-x c++", as the compiler does not know the suffix .cu.
     files = ["-x", "c++", *map(str, sources), "-x", "none"]
     command = [compiler, *flags, *folders, *files, *link]
-    return build_cache.made(CACHE, key, name, lambda output: run(command, output))
+    return build_cache.made(folder, key, name, lambda output: run(command, output))
 
 
 def run(command: Iterable[str], output: Path, folder: Path | None = None) -> None:

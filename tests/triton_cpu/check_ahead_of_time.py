@@ -15,6 +15,9 @@ from tests.triton_cpu.ahead_of_time import compiling_for, facts_of
 from tests.triton_cpu.limits import LIMITS
 from tests.triton_cpu.mistakes import KERNELS, Mistake, mistaken
 
+DEQUANTIZE, LINEAR = LIMITS[:2]
+OF_BYTES, ALIGNED = DEQUANTIZE.calls[0], DEQUANTIZE.calls[2]
+
 
 def by_default(group: int, call: int, arch: int) -> bool:
     """The first call of the first two groups on each architecture; a few of all others."""
@@ -23,18 +26,23 @@ def by_default(group: int, call: int, arch: int) -> bool:
     return group == 0 and call == 1 + arch % 3
 
 
+def known_fault(call, arch: str) -> str | None:
+    """What breaks the limits today, whose remedy would change how these linears multiply."""
+    if call.op == LINEAR.entries[0].source and (call.weight.bits, call.weight.block_k) == (7, 16):
+        return "runs of one code from three planes spill registers"
+    if call.mode == "bf16" and arch in ("89", "120a"):
+        return "entries of tables take a third of the shared memory and more"
+    return None
+
+
 def every_call():
     for g, limits in enumerate(LIMITS):
         for (i, call), (j, arch) in itertools.product(enumerate(limits.calls), enumerate(ARCHS)):
-            if g and not by_default(g, i, j):
-                continue  # calls of linears take long to compile
-            marks = [] if by_default(g, i, j) else pytest.mark.slow
+            marks = [] if by_default(g, i, j) else [pytest.mark.slow]
+            if fault := known_fault(call, arch):
+                marks.append(pytest.mark.xfail(reason=fault, strict=True))
             name = f"{call.op}-{call}-sm_{arch}"
             yield pytest.param(limits.entries, call, arch, marks=marks, id=name)
-
-
-DEQUANTIZE, LINEAR = LIMITS[:2]
-OF_BYTES, ALIGNED = DEQUANTIZE.calls[0], DEQUANTIZE.calls[2]
 
 
 def launch(call, arch, out=None):
@@ -101,6 +109,8 @@ def test_a_mistake_is_told(right, wrong, sentence, tmp_path):
          "            weights = _weights((low >> PHASE * LOW) & 15, table, scale, zero, BITS, "
          "ZERO_KIND, SCALED).to(x.dtype)", "of the hot loop for each MMA must be at most 24, got"),
         (1, "num_stages=cut.stages", "num_stages=9", "static shared memory must be at most"),
+        (2, "maxnreg=tiles.most_registers(cut, scaled and table is None)", "maxnreg=None",
+         "registers must be at most 128, got"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_linear_is_told(group, right, wrong, sentence, tmp_path):

@@ -124,6 +124,7 @@ def _by_tensor_core(entry: Entry, tuned: bool) -> tuple[Entry, ...]:
 
 
 _BF16, _FP16 = torch.bfloat16, torch.float16
+_GROUPS = (16, 32, 64)
 _LINEAR = (
     Limits(
         (*_by_tensor_core(_FEW_ROWS, tuned=True), _ADD_PARTS),
@@ -131,10 +132,14 @@ _LINEAR = (
     ),
     Limits(
         (*_by_tensor_core(replace(_FEW_ROWS, requires=()), tuned=False), _ADD_PARTS),
-        (
-            _linear(1, _BF16, bits=7, block_k=64),
-            _linear(16, _FP16, bits=8, scales=_E4M3, s0="rows"),
-            *(_linear(1, _BF16, bits=b, block_k=g) for b in range(1, 9) for g in (16, 32, 64)),
+        tuple(
+            dict.fromkeys(
+                (
+                    _linear(1, _BF16, bits=3, block_k=32),
+                    _linear(16, _FP16, bits=8, scales=_E4M3, s0="rows"),
+                    *(_linear(1, _BF16, bits=b, block_k=g) for b in range(1, 9) for g in _GROUPS),
+                )
+            )
         ),
     ),
     Limits(  # entries of tables are read from memory, and their addresses take registers
