@@ -54,9 +54,11 @@ struct FragmentWeight {
       w.scales->set(static_cast<int64_t>(i), static_cast<int>(random.between(-1, 1)));
     const bool bytes = w.zeros && w.zeros->type == kUInt8;
     for (size_t i = 0; w.zeros && i < w.zeros->exponents.size(); ++i) {
-      // Now and then a zero that bfloat16 does not hold beside a code: 2^7.
       const int most = bytes && random.below(8) == 0 ? 7 : 3;
-      w.zeros->set(static_cast<int64_t>(i), static_cast<int>(random.between(bytes ? 0 : -1, most)));
+      const auto exponent = static_cast<int>(random.between(bytes ? 0 : -1, most));
+      w.zeros->set(static_cast<int64_t>(i), exponent);
+      // Now and then a zero that bfloat16 does not hold beside the power of a code.
+      if (exponent == 7) w.zeros->set_byte(static_cast<int64_t>(i), 201);
     }
     const int64_t count = w.view.s0_stride ? w.view.format.n : 1;
     for (int64_t i = 0; w.s0 && i < count; ++i) w.s0[i] = random.below(2) ? 1.0f : 0.5f;
@@ -108,7 +110,9 @@ struct FragmentWeight {
     for (int64_t row = 0; row < f.n; ++row) {
       for (int64_t group = 0; group < groups; ++group) {
         const size_t from = static_cast<size_t>(row * canonical.view.scales_stride + group);
-        all->set((row / 64 * groups + group) * 64 + row % 64, rows.exponents[from]);
+        const int64_t to = (row / 64 * groups + group) * 64 + row % 64;
+        all->set(to, rows.exponents[from]);
+        if (rows.type == kUInt8) all->set_byte(to, rows.memory[from]);
       }
     }
     return all;

@@ -23,12 +23,14 @@ using check_program::wrong_value;
 struct Powers {
   ElementType type;
   std::vector<int> exponents;
+  std::vector<float> numbers;
   std::unique_ptr<uint8_t[]> memory;
 
   Powers(ElementType t, int64_t count, Random& random) : type(t) {
     const int low = t == kUInt8 ? 0 : -3;
     for (int64_t i = 0; i < count; ++i)
       exponents.push_back(static_cast<int>(random.between(low, 3)));
+    numbers.resize(static_cast<size_t>(count));
     memory.reset(new uint8_t[static_cast<size_t>(count * bytes())]);
     for (int64_t i = 0; i < count; ++i) write(i, exponents[static_cast<size_t>(i)]);
   }
@@ -45,6 +47,7 @@ struct Powers {
                           : type == kFloat8E8M0 ? 127u + exponent
                                                 : 1u << exponent;
     std::memcpy(memory.get() + i * bytes(), &bits, static_cast<size_t>(bytes()));
+    numbers[static_cast<size_t>(i)] = std::ldexp(1.0f, exponent);
   }
 
   void set(int64_t i, int exponent) {
@@ -52,7 +55,13 @@ struct Powers {
     write(i, exponent);
   }
 
-  float value(int64_t i) const { return std::ldexp(1.0f, exponents[static_cast<size_t>(i)]); }
+  // An integer that is no power of two, as a byte holds it.
+  void set_byte(int64_t i, uint8_t number) {
+    memory[static_cast<size_t>(i)] = number;
+    numbers[static_cast<size_t>(i)] = number;
+  }
+
+  float value(int64_t i) const { return numbers[static_cast<size_t>(i)]; }
 };
 
 // The code of column j, from the widths of the planes as docs/formats.md lists them.
