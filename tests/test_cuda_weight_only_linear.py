@@ -303,8 +303,8 @@ MISTAKES = {
         KERNEL, "if (row >= share.rows_m) continue;", "", "asan", OVERRUN),
     "a group's scale for the next": (
         KERNEL, "      scales += c.group_bytes;\n", "", "plain", WRONG),
-    "a column of x in another bank": (
-        KERNEL, "(sixteenth ^ (row & 7))", "(sixteenth ^ (row & 3) ^ 4)", "plain", WRONG),
+    "rows of x in another order": (
+        KERNEL, "lane / 16 * 8 + lane % 8", "lane / 8 % 2 * 8 + lane % 8", "plain", WRONG),
     "the zero of another row": (
         CODES, "zeros[q / 4 * 2 + q % 2]", "zeros[q / 4 + q % 2]", "plain", WRONG),
     "bytes of a table exchanged": (
@@ -313,9 +313,9 @@ MISTAKES = {
         CODES, "words[2] >> (q - 2)", "words[2] >> (q - 1)", "plain", WRONG),
     "pieces of K that overlap": (
         KERNEL, "(of_all + 1) * c.stages / pieces", "(of_all + 1) * c.stages / pieces + 1", "plain",
-        ""),
-    "a stage less of shared memory": (
-        CONFIG, "fits = with_memory(c, p, 2);", "fits = with_memory(c, p, 1);", "plain", ""),
+        "must be one of shared memory"),
+    "a ring of one stage": (
+        CONFIG, "fits = with_memory(c, p, 2);", "fits = with_memory(c, p, 1);", "plain", WRONG),
 }  # fmt: skip
 
 
