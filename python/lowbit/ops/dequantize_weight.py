@@ -95,7 +95,8 @@ def dequantize_weight(qweight: QuantizedWeight, dtype: torch.dtype | None = None
     """The matrix [N, K] that the weight stands for, in float32 or rounded once to `dtype`.
 
     dtype: float32 (the default), float16 or bfloat16. Every backend gives the same bits. A weight
-    in panels is unpacked first, and the columns of a permuted one are put in their logical order.
+    in panels or fragments is unpacked first, and the columns of a permuted one are put in their
+    logical order.
     Raises TypeError for another dtype or something that is not a QuantizedWeight.
     """
     return logical_columns(_dequantize(*flatten(qweight, dtype)), qweight.permutation)
