@@ -219,13 +219,11 @@ struct LinearConfig {
   constexpr bool adds_sums() const { return splits > 1 || parts > 1 || !whole_stores; }
 };
 
-constexpr int64_t max_extent(int64_t a, int64_t b) { return a > b ? a : b; }
-
 // Groups that a stage may have a part of.
 constexpr int64_t groups_of_stage(const WeightFormat& f) {
   const int64_t stage = linear_stage_units(f.bits), group = units_per_group(f);
   if (group % stage == 0) return 1;
-  return min_extent(stage, (stage - 2 + group) / group + 1);
+  return stage % group == 0 ? stage / group : 2;  // a stage is 2 or 4 units
 }
 
 // The shared memory of a block with `depth` stages. A large tile of which half is there takes half.
@@ -324,7 +322,7 @@ constexpr LinearConfig weight_only_linear_config(const LinearProblem& p) {
       best = cut;
     }
   }
-  return p.any_rows ? cut_linear(p, best.row_warps, best.splits) : best;
+  return cut_linear(p, best.row_warps, best.splits);
 }
 
 inline std::string describe(const LinearConfig& c) {

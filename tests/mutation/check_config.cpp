@@ -205,8 +205,7 @@ int64_t linear_shared_bytes(const cuda::LinearProblem& p, const cuda::LinearConf
   }
   const int64_t rows = p.rows <= 16 ? 16 : p.rows <= 32 ? 32 : 64;
   const auto whole = [](int64_t bytes) { return (bytes + 127) / 128 * 128; };
-  require(c.stage_scales_bytes >= most_groups * 32 * (p.scale_bytes + p.zero_bytes) &&
-              c.stage_scales_bytes <= stage_units * 32 * (p.scale_bytes + p.zero_bytes),
+  require(c.stage_scales_bytes == most_groups * 32 * (p.scale_bytes + p.zero_bytes),
           "scales of a stage");
   require(c.stage_x_bytes == rows * stage_units * 32 * 2, "x of a stage");
   return whole(depth * 8 * stage_units * 32 * 32 * f.bits / 8) +
@@ -235,6 +234,17 @@ void check_cut(const cuda::LinearProblem& p, const cuda::LinearConfig& c) {
   require(c.exchange_floats * 4 <= c.depth * c.piece_warps * c.stage_x_bytes, "room for sums");
 }
 
+// The cost of a cut, written down once more.
+int64_t linear_cost(const cuda::LinearProblem& p, const cuda::LinearConfig& c) {
+  const WeightFormat& f = p.format;
+  const int64_t weight = (f.n + 63) / 64 * 64 * c.units * 32 * f.bits / 8 * c.tiles_m;
+  int64_t cached = p.rows * p.columns * 2 * c.tiles_n;
+  if (c.splits != 1) cached += 8 * p.rows * ((f.n + 63) / 64 * 64) * c.splits;
+  const int64_t work = weight + cached / 14 * 10;
+  const int64_t busy = std::min(c.blocks(), p.multiprocessors);
+  return work / busy * p.multiprocessors + (c.splits != 1 ? 8 * 1024 * 1024 : 0);
+}
+
 void check_linear(Random& random) {
   const cuda::LinearProblem p = random_linear_problem(random);
   const cuda::LinearConfig c = cuda::weight_only_linear_config(p);
@@ -250,19 +260,20 @@ void check_linear(Random& random) {
     require(other.row_warps == c.row_warps && other.splits == c.splits, "order for any rows");
     seen.rows = 1;
   }
-  const int64_t of_choice = cuda::linear_cost(cuda::cut_linear(seen, c.row_warps, c.splits), seen);
-  for (uint32_t row_warps : {1, 2, 4, 8}) {
-    if (row_warps < 4 && (p.any_rows || p.rows > 16)) continue;
-    for (int64_t splits : {1, 2, 4, 8, 16, 32}) {
-      const cuda::LinearConfig cut = cuda::cut_linear(seen, row_warps, splits);
-      if (splits > 1 && cut.stages / (cut.piece_warps * splits) < 2) continue;
+  int64_t least = INT64_MAX, row_warps = 0, splits = 0;
+  for (int64_t wide : {1, 2, 4, 8}) {
+    if (wide < 4 && (p.any_rows || p.rows > 16)) continue;
+    for (int64_t deep : {1, 2, 4, 8, 16, 32}) {
+      const cuda::LinearConfig cut = cuda::cut_linear(seen, wide, deep);
+      if (deep > 1 && cut.stages / (cut.piece_warps * deep) < 2) continue;
       cuda::LinearProblem largest = p;
       if (p.any_rows) largest.rows = 64;
-      const int64_t bytes = cuda::cut_linear(largest, row_warps, splits).shared_bytes;
-      if (bytes > p.shared_bytes) continue;
-      require(cuda::linear_cost(cut, seen) >= of_choice, "cheapest cut");
+      if (cuda::cut_linear(largest, wide, deep).shared_bytes > p.shared_bytes) continue;
+      if (linear_cost(seen, cut) >= least) continue;
+      least = linear_cost(seen, cut), row_warps = wide, splits = deep;
     }
   }
+  require(c.row_warps == row_warps && c.splits == splits, "first of the cheapest cuts");
 }
 
 // What a few products are known to take: of weights that fill the GPU, one launch; of a low one,
