@@ -31,10 +31,10 @@ if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed; pip install triton", allow_module_level=True)
 
 
-def run(interpreted: bool, *names: str, marks: str = DEFAULT, share: int = 1):
+def run(interpreted: bool, *names: str, marks: str = DEFAULT, options: tuple[str, ...] = ()):
     """check_<name>.py of these names in a pytest."""
     plugins = ["-p", "tests.triton_cpu.plugin", "-p", "no:cacheprovider"]
-    command = [sys.executable, "-m", "pytest", "-q", *plugins, "-m", marks, f"--share={share}"]
+    command = [sys.executable, "-m", "pytest", "-q", *plugins, "-m", marks, *options]
     return subprocess.run(
         [*command, *(str(CHECKS / f"check_{name}.py") for name in names)],
         cwd=ROOT,
@@ -71,20 +71,20 @@ def test_compiled_ahead_of_time():
 
 
 @pytest.fixture
-def share(request) -> int:
-    return request.config.option.share
+def share(request) -> tuple[str, ...]:
+    return (f"--share={request.config.option.share}",)
 
 
 @pytest.mark.slow
 @pytest.mark.every_time  # a share of what is in it
 def test_every_case_and_mistake_interpreted(share):
-    judge(run(True, "values", "mistakes", marks=SLOW, share=share))
+    judge(run(True, "values", "mistakes", marks=SLOW, options=share))
 
 
 @pytest.mark.slow
 @pytest.mark.every_time
 def test_every_call_compiled_ahead_of_time(share):
-    judge(run(False, "ahead_of_time", marks=SLOW, share=share))
+    judge(run(False, "ahead_of_time", marks=SLOW, options=share))
 
 
 def test_a_failure_is_shown_whole(tmp_path, monkeypatch):

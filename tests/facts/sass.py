@@ -157,7 +157,17 @@ def kernel_facts(cubin: Path | bytes) -> dict[str, KernelFacts]:
         with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
             file.write(cubin)
             file.flush()
-            return kernel_facts(Path(file.name))
+            return _read_facts(Path(file.name))
+    return _facts_of_file(cubin)
+
+
+@cache
+def _facts_of_file(cubin: Path) -> dict[str, KernelFacts]:
+    """To read a listing of many kernels takes seconds, and what the cache keeps never changes."""
+    return _read_facts(cubin)
+
+
+def _read_facts(cubin: Path) -> dict[str, KernelFacts]:
     resources, listings = _resources(cubin), list(_listings(cubin))
     names = [short_name(text) for text in demangle([symbol for _, symbol, _ in listings])]
     if len(set(names)) < len(names):
