@@ -49,7 +49,7 @@ def facts_of_sm80(facts_of):
 def every_binary():
     for source, arch in itertools.product(SOURCES, ARCHS):
         marks = [ahead(Compilation.made, of_kernels(source, arch))]
-        marks += [] if arch in BUILT else [pytest.mark.slow]
+        marks += [] if arch in BUILT else [pytest.mark.slow, pytest.mark.every_time]
         yield pytest.param(source, arch, marks=marks)
 
 

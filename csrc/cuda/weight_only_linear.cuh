@@ -435,12 +435,11 @@ LOWBIT_DEVICE void add_pieces(LinearSums<kTileM>& sums, float* exchange, const L
   }
 }
 
-// Bias of a lane's four rows of the weight.
+// Bias of a lane's four rows of the weight, which are all there.
 LOWBIT_DEVICE void load_bias(const WeightOnlyLinearParams& p, int64_t n, float (&bias)[4]) {
   LOWBIT_UNROLL
   for (int i = 0; i < 4; ++i) {
-    const bool inside = p.bias != nullptr && n + i < p.weight.format.n;
-    bias[i] = inside ? load_element(p.bias_type, p.bias, (n + i) * p.bias_stride) : 0.0f;
+    bias[i] = p.bias != nullptr ? load_element(p.bias_type, p.bias, (n + i) * p.bias_stride) : 0.0f;
   }
 }
 
