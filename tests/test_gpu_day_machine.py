@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -156,5 +157,7 @@ def test_every_step_in_small(tmp_path, hiding):
         assert line.startswith(ABSENT if absent else DRY) and (absent or step.shows in line)
     assert PASSED not in (tmp_path / SUMMARY).read_text().replace("passed, 0 failed", "")
     assert json.loads((tmp_path / "environment.json").read_text())["packages"]["torch"]
-    benches = {f"bench_{op}.json" for op in measure.ops()}
-    assert {path.name for path in tmp_path.iterdir()} == {"environment.json", SUMMARY, *benches}
+    names = {"environment.json", SUMMARY, measure.ARCHIVE}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    with zipfile.ZipFile(tmp_path / measure.ARCHIVE) as archive:
+        assert archive.namelist() == [f"bench_{op}.json" for op in measure.ops()]
