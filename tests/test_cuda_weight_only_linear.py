@@ -302,7 +302,7 @@ MISTAKES = {
     "results behind the last row": (
         KERNEL, "if (row >= share.rows_m) continue;", "", "asan", OVERRUN),
     "a group's scale for the next": (
-        KERNEL, "      scales += c.group_bytes;\n", "", "plain", WRONG),
+        KERNEL, "      scales += c_.group_bytes;\n", "", "plain", WRONG),
     "rows of x in another order": (
         KERNEL, "lane / 16 * 8 + lane % 8", "lane / 8 % 2 * 8 + lane % 8", "plain", WRONG),
     "the zero of another row": (
